@@ -1,0 +1,160 @@
+"""Arrays: .npy with one field, .npz with several. Pickled objects are refused, nothing in a file is run.
+
+Images
+    uint8 (N, H, W), (N, C, H, W) or (N, H, W, C); the channel axis is the one, of axis 1 and the last, that is 1 to 4
+    long, and if both or neither is, the file is refused. Floats of three or four axes are images too: within [0, 1]
+    they are scaled by 255, else within [-1, 1] by (x + 1) * 127.5, rounded to the 256 levels; other floats are refused.
+Vectors
+    floats (N, D), kept as float32.
+Keys of a .npz
+    `real`, `x`, `images` or `data`, with `label`, `y` or `labels` if there are labels; or `a` and `b` for two domains,
+    paired row by row if they are equally long, else unpaired; or any key if it is the only one. Splits are keys that
+    begin with `train_` and `test_` or end with `_train` and `_test`; a file without them is all `train`.
+"""
+
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from elegan.data.source import Source, image_field, label_field, number_labels, vector_field
+from elegan.errors import DataError
+from elegan.spec import Field, Spec
+
+REAL = ("real", "x", "images", "data")
+LABEL = ("label", "y", "labels")
+ROOMY = 1 << 30  # bytes that may unpack from anything; beyond them, no more than
+SWELL = 200  # times the size of the entry, or it is taken for a bomb
+
+
+def reads(path: Path) -> bool:
+    return path.suffix.lower() in (".npy", ".npz")
+
+
+def read(path: Path, *, name: str, split: str) -> Source:
+    """The fields of a file, as the module says.
+
+    Errors: `DataError` if the file is damaged, holds objects, or its arrays are not as the module says.
+    """
+    keys = _keys(path, name=name)
+    wanted = {key: key for key in keys}  # plain key -> key in the file
+    if parts := {plain: key for key in keys if (plain := _without(split, key)) != key}:
+        wanted = parts
+    elif split == "test" or any(_without("test", key) != key for key in keys):
+        raise DataError(f"{name!r} has no {split} split: it holds {_list(keys)}")
+    real = [key for key in REAL if key in wanted]
+    if not real and "a" in wanted and "b" in wanted:
+        return _two(path, wanted, name=name)
+    if not real and len(wanted) == 1:
+        real = list(wanted)
+    label = [key for key in LABEL if key in wanted and key not in real]
+    if len(real) != 1 or len(label) > 1:
+        what, key = ("samples", "real") if len(real) != 1 else ("labels", "label")
+        raise DataError(f"{name!r}: which of {_list(keys)} are the {what}? Save them under the key {key!r}")
+    rows = _rows(_load(path, wanted[real[0]], name=name), f"{name!r}, {wanted[real[0]]!r}")
+    if not label:
+        field = _field(rows)
+        return Source(name, Spec(real=field), {"real": rows}, _about(field, rows, path))
+    labels, names = number_labels(name, _load(path, wanted[label[0]], name=name))
+    field = _field(rows, classes=len(names))
+    spec = Spec(real=field, label=label_field(labels, names))
+    return Source(name, spec, {"real": rows, "label": labels}, f"{_about(field, rows, path)}, {len(names)} classes")
+
+
+def _two(path: Path, wanted: dict[str, str], *, name: str) -> Source:
+    arrays = {field: _rows(_load(path, wanted[field], name=name), f"{name!r}, {wanted[field]!r}") for field in "ab"}
+    paired = len(arrays["a"]) == len(arrays["b"])
+    fields = {field: _field(rows, stream="main" if paired else field) for field, rows in arrays.items()}
+    about = f"{_about(fields['a'], arrays['a'], path)} with {len(arrays['b']):,} {'' if paired else 'un'}paired others"
+    return Source(name, Spec(**fields), arrays, about)
+
+
+def _without(split: str, key: str) -> str:
+    """`train_images` or `images_train` -> `images`."""
+    return key.removeprefix(f"{split}_").removesuffix(f"_{split}")
+
+
+def _keys(path: Path, *, name: str) -> list[str]:
+    """The keys of a .npz; a .npy has the one key `real`. Unpacks nothing."""
+    if path.suffix.lower() == ".npy":
+        return ["real"]
+    try:
+        with zipfile.ZipFile(path) as packed:
+            entries = packed.infolist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
+        raise DataError(f"{name!r} is no whole .npz file ({_line(error)}): save it again with numpy") from error
+    for entry in entries:
+        if entry.file_size > ROOMY and entry.file_size > SWELL * entry.compress_size:
+            raise DataError(f"{name!r}: {entry.filename!r} unpacks to {entry.file_size:,} bytes: not unpacked")
+    return [entry.filename.removesuffix(".npy") for entry in entries]
+
+
+def _load(path: Path, key: str, *, name: str) -> np.ndarray:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            loaded = np.load(path, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
+            with loaded:
+                return np.asarray(loaded[key])
+    except Exception as error:  # numpy and zlib fed damaged bytes raise what they like
+        if "pickle" in str(error):
+            raise DataError(f"{name!r} is no plain array; pickles are never loaded: save numbers with numpy") from error
+        raise DataError(f"{name!r}: {key!r} cannot be read ({_line(error)}): save it again with numpy") from error
+
+
+def _rows(raw: np.ndarray, where: str) -> np.ndarray:
+    """An array as found -> uint8 (N, C, H, W) or float32 (N, D), by the rules of the module."""
+    if not raw.size:
+        raise DataError(f"{where}: an array of shape {raw.shape} holds no samples")
+    if raw.dtype.kind == "f":
+        if not np.isfinite(raw).all():
+            raise DataError(f"{where}: there are values that are not finite: drop or fill those samples")
+        if raw.ndim == 2:
+            with np.errstate(over="ignore"):
+                rows = np.ascontiguousarray(raw, np.float32)
+            if not np.isfinite(rows).all():
+                raise DataError(f"{where}: there are values beyond the range of float32: rescale them")
+            return rows
+    elif raw.dtype != np.uint8:
+        raise DataError(f"{where}: {raw.dtype} is neither uint8 images nor float vectors: convert it")
+    if raw.ndim not in (3, 4):
+        raise DataError(f"{where}: {raw.dtype} of shape {raw.shape} is no set of images: reshape it to (N, C, H, W)")
+    if raw.dtype.kind == "f":
+        raw = _levels(raw, where)
+    if raw.ndim == 3:
+        return np.ascontiguousarray(raw[:, None])  # (N, 1, H, W)
+    first, last = raw.shape[1] in (1, 2, 3, 4), raw.shape[3] in (1, 2, 3, 4)
+    if first == last:
+        both = "axis 1 and axis 3 are both" if first else "neither axis 1 nor axis 3 is"
+        raise DataError(f"{where}: in shape {raw.shape} {both} 1 to 4 channels: save it as (N, C, H, W), C from 1 to 4")
+    return np.ascontiguousarray(raw if first else raw.transpose(0, 3, 1, 2))
+
+
+def _levels(raw: np.ndarray, where: str) -> np.ndarray:
+    """Float images -> uint8."""
+    low, high = float(raw.min()), float(raw.max())
+    if low < -1 or high > 1:
+        raise DataError(f"{where}: float images run from {low:.4g} to {high:.4g}: scale them to [0, 1], or save uint8")
+    scaled = raw.astype(np.float32)
+    return np.rint(scaled * 255 if low >= 0 else (scaled + 1) * 127.5).astype(np.uint8)
+
+
+def _field(rows: np.ndarray, *, classes: int = 0, stream: str = "main") -> Field:
+    make = image_field if rows.dtype == np.uint8 else vector_field
+    return make(rows, classes=classes, stream=stream)
+
+
+def _about(field: Field, rows: np.ndarray, path: Path) -> str:
+    kind = f"images of {rows.shape[3]}x{rows.shape[2]}" if field.kind == "image" else f"vectors of {rows.shape[1]}"
+    return f"{len(rows):,} {kind} from {str(path)!r}"
+
+
+def _list(keys: list[str]) -> str:
+    return ", ".join(repr(key) for key in keys) or "nothing"
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

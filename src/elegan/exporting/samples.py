@@ -1,0 +1,125 @@
+"""Drawn samples in the form of the data they imitate: as arrays, as files, as a picture in a notebook."""
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from elegan.data.codec import codec_of
+from elegan.errors import ResourceError
+from elegan.exporting.provenance import marks, save_png
+from elegan.game import Game
+from elegan.spec import Field
+from elegan.tasks.generate import draw
+from elegan.tasks.translate import translate
+from elegan.training.loop import Event
+from elegan.view.sheet import image, points, sheet
+
+
+class Samples:
+    """Samples a model made: `values` as the data has them, uint8 (N, C, H, W) or float32 (N, D)."""
+
+    def __init__(self, values: np.ndarray, field: Field, facts: Mapping[str, object], columns: int | None = None):
+        self.values, self.field, self.facts, self.columns = values, field, dict(facts), columns
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, k: int) -> np.ndarray:
+        return self.values[k]
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)} × {self.field.kind} {list(self.field.shape)})"
+
+    def picture(self) -> Image.Image | None:
+        """All samples as one picture; None if they are neither images nor points in the plane."""
+        if self.field.kind == "image":
+            return sheet(self.values, self.columns)
+        if self.field.kind == "vector" and self.values.shape[1:] == (2,):
+            return points(self.values)
+        return None
+
+    def save(self, out: Path | str) -> list[Path]:
+        """Write `grid.png` and one PNG per image, or `samples.csv` for vectors, into a new or empty directory.
+
+        Raises `ResourceError` if it cannot be written.
+        """
+        folder = Path(out)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            written = []
+            if (picture := self.picture()) is not None:
+                written.append(save_png(picture, folder / "grid.png", self.facts))
+            if self.field.kind == "image":
+                width = max(5, len(str(len(self))))
+                for k, value in enumerate(self.values):
+                    written.append(save_png(image(value), folder / f"{k:0{width}d}.png", {**self.facts, "sample": k}))
+            else:
+                written.append(folder / "samples.csv")
+                with written[-1].open("w", newline="") as file:
+                    csv.writer(file).writerows(self.values.tolist())
+        except OSError as error:
+            raise ResourceError(
+                f"{folder} cannot be written ({error.strerror or error}); choose another --out."
+            ) from error
+        return written
+
+    def _repr_png_(self) -> bytes | None:
+        picture = self.picture()
+        if picture is None:
+            return None
+        buffer = io.BytesIO()
+        picture.save(buffer, format="PNG", pnginfo=marks(self.facts))
+        return buffer.getvalue()
+
+
+def wanted_at(step: int) -> bool:
+    """Whether a run draws a grid after this step: at 100, 200, 500, and then every thousand."""
+    return step in (100, 200, 500) or step % 1_000 == 0
+
+
+class GridListener:
+    """Draws a grid from the average at fixed steps, always of the same noise, into `samples/`."""
+
+    def __init__(self, folder: Path, facts: Mapping[str, object], batch: Mapping[str, Tensor], seed: int = 0):
+        self.folder, self.facts, self.batch, self.seed = folder, facts, batch, seed
+        self.drawn_step = -1
+
+    def __call__(self, event: Event) -> None:
+        if wanted_at(event.step):
+            self.draw(event.state.average.game, event.step)
+
+    def draw(self, game: Game, step: int) -> Path | None:
+        """Draw now, unless this very step is drawn. None if the game makes nothing one could show."""
+        if step == self.drawn_step:
+            return None
+        self.drawn_step = step
+        picture = self.picture(game, step)
+        if picture is None:
+            return None
+        return save_png(picture, self.folder / f"{step:08d}.png", {**self.facts, "step": step, "seed": self.seed})
+
+    def picture(self, game: Game, step: int) -> Image.Image | None:
+        """Eight rows of samples (one column a class if there are labels); points over real ones; or translations."""
+        spec = game.spec
+        if "generation" in game.tasks and spec.kind == "image":
+            columns = spec.classes if game.labelled and spec.classes <= 16 else 8
+            label = [k % spec.classes for k in range(8 * columns)] if game.labelled else None
+            values = codec_of(spec["real"]).decode(draw(game, 8 * columns, seed=self.seed, label=label))
+            return sheet(values, columns)
+        if "generation" in game.tasks and spec.kind == "vector" and spec.shape == (2,):
+            codec = codec_of(spec["real"])
+            real = codec.decode(self.batch["real"])
+            return points(codec.decode(draw(game, 1_000, seed=self.seed)), real, f"step {step}")
+        if "translation" in game.tasks:
+            parts = []
+            for source, target, direction in (("a", "b", "ab"), ("b", "a", "ba")):
+                before = self.batch[source][:8]
+                parts += [codec_of(spec[source]).decode(before)]
+                parts += [codec_of(spec[target]).decode(translate(game, before, direction=direction))]
+            return sheet(np.concatenate(parts), columns=len(parts[0]))
+        return None

@@ -1,0 +1,106 @@
+"""The directory of a run: created once, held by one process at a time, never overwritten.
+
+runs/NAME/  options.json  events.jsonl  samples/00001000.png  checkpoints/step-00001000/
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from elegan.errors import CheckpointError, ResourceError, RunInUseError
+
+SCHEMA = 1
+
+
+class RunDirectory:
+    """Paths of a run, and its options."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.options_file = self.path / "options.json"
+        self.events_file = self.path / "events.jsonl"
+        self.samples = self.path / "samples"
+        self.checkpoints = self.path / "checkpoints"
+
+    def __repr__(self) -> str:
+        return f"RunDirectory({str(self.path)!r})"
+
+    @classmethod
+    def create(cls, path: Path | str) -> "RunDirectory":
+        """Make the directory of a new run.
+
+        Raises `RunInUseError` if something is there already, `ResourceError` if it cannot be written.
+        """
+        run = cls(path)
+        if run.options_file.exists():
+            raise RunInUseError(
+                f"{run.path} already holds a run: continue it with 'elegan resume {run.path}', or choose another --out."
+            )
+        try:
+            if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+                raise RunInUseError(f"{run.path} exists and is not an empty directory: choose another --out.")
+            run.samples.mkdir(parents=True, exist_ok=True)
+            run.checkpoints.mkdir(exist_ok=True)
+        except OSError as error:
+            raise ResourceError(f"{run.path} cannot be made ({error.strerror}): choose another --out.") from error
+        return run
+
+    @classmethod
+    def open(cls, path: Path | str) -> "RunDirectory":
+        """The directory of a run that exists. Raises `CheckpointError` if there is none."""
+        run = cls(path)
+        if not run.path.exists():
+            raise CheckpointError(f"no run at {run.path}: no such directory.")
+        if not run.options_file.is_file():
+            raise CheckpointError(f"{run.path} is no run: it has no options.json.")
+        return run
+
+    def write_options(self, options: dict[str, Any]) -> None:
+        """Record what the run was made with; atomic, so that a killed process leaves the old file or the new one."""
+        part = self.options_file.with_suffix(".json.tmp")
+        with part.open("w", encoding="utf-8") as file:
+            json.dump({"schema": SCHEMA, **options}, file, indent=1, ensure_ascii=False)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self.options_file)
+
+    def read_options(self) -> dict[str, Any]:
+        """What the run was made with. Raises `CheckpointError` if the file is damaged or from another layout."""
+        try:
+            options = json.loads(self.options_file.read_text(encoding="utf-8"))
+            schema = options["schema"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{self.options_file} is damaged: {error}") from error
+        if schema != SCHEMA:
+            raise CheckpointError(f"{self.options_file} has layout {schema!r}, this elegan reads {SCHEMA}.")
+        return options
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Hold the run while inside; a lock of a process that has died counts for nothing.
+
+        Raises `RunInUseError` if another process holds it.
+        """
+        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunInUseError(
+                    f"{self.path} is in use by another process; wait for it or choose another run."
+                ) from None
+            yield
+        finally:
+            os.close(handle)
+
+
+def free_name(parent: Path, stem: str) -> Path:
+    """The first of `stem-001`, `stem-002` … that does not exist below `parent`."""
+    number = 1
+    while (parent / f"{stem}-{number:03d}").exists():
+        number += 1
+    return parent / f"{stem}-{number:03d}"

@@ -1,0 +1,39 @@
+"""Drawing samples so that sample k of seed s is the same however many are drawn, and in whatever portions."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from elegan.errors import OptionError
+from elegan.game import Game
+from elegan.training.average import standing_statistics
+from elegan.training.seeds import seed_at
+
+BLOCK = 32  # noise is drawn, and samples are computed, in blocks of so many; the last is cut, never shortened
+
+
+@torch.no_grad()
+def draw(game: Game, n: int, *, seed: int = 0, label: Any = None, **options: Any) -> Tensor:
+    """Draw `n` samples of a game, (n, *shape), as tensors; the caller's random state is left as it was.
+
+    label: None, one class for all, or a sequence of n classes; other `options` go to the game's `sample`.
+    Raises `OptionError` if the game draws no samples or does not know an option.
+    """
+    if "generation" not in game.tasks:
+        raise OptionError(f"{game.name} draws no samples from noise; it is for {', '.join(game.tasks)}.")
+    if n < 1:
+        raise OptionError(f"-n {n} must be 1 or more.")
+    several = isinstance(label, (list, tuple, range))
+    if label is not None and not several:
+        options["label"] = label
+    drawn = []
+    devices = [game.device] if game.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), standing_statistics(game):
+        for start in range(0, n, BLOCK):
+            seed_at(game.device, seed, "sample", start // BLOCK)
+            if several:
+                part = list(label[start : start + BLOCK])
+                options["label"] = torch.tensor(part + [part[-1]] * (BLOCK - len(part)))
+            drawn.append(game.sample(BLOCK, **options))
+    return torch.cat(drawn)[:n]

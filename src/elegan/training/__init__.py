@@ -1,0 +1,1 @@
+"""Making moves: the loop, its randomness, optimisers, averages, precision and ranks."""

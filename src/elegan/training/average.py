@@ -1,0 +1,78 @@
+"""The moving average of the players, from which samples are drawn."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from elegan.game import Game
+from elegan.training.seeds import seed_at
+
+UPDATES_PER_HALF_LIFE = 50  # finer costs memory bandwidth and changes nothing one can measure
+
+
+class Average:
+    """An exponential moving average of a game, counted in images rather than steps.
+
+    half_life_images: after so many images a past state weighs one half; 0 follows the game exactly.
+    ramp: early on the half-life is at most this share of the images seen so far.
+
+    Parameters are averaged, buffers copied; the averaged game is always in eval mode.
+    """
+
+    def __init__(self, game: Game, *, half_life_images: float = 20_000, ramp: float = 0.05):
+        self.game = copy.deepcopy(game).eval().requires_grad_(False)
+        self.half_life_images = half_life_images
+        self.ramp = ramp
+        self.images = 0  # images seen at the last update
+
+    @torch.no_grad()
+    def update(self, game: Game) -> None:
+        """Move towards `game`, which has seen `game.images`; waits until a fiftieth of the half-life has passed."""
+        half_life = min(self.half_life_images, game.images * self.ramp)
+        passed = game.images - self.images
+        if passed * UPDATES_PER_HALF_LIFE < half_life:
+            return
+        weight = 1 - 0.5 ** (passed / half_life) if half_life > 0 else 1.0
+        mine, its = list(self.game.parameters()), list(game.parameters())
+        torch._foreach_lerp_(mine, its, weight)
+        for here, there in zip(self.game.buffers(), game.buffers(), strict=True):
+            here.copy_(there)
+        self.images = game.images
+        self.game.step, self.game.images = game.step, game.images
+
+
+@contextmanager
+def standing_statistics(game: Game, *, batches: int = 16, rows: int = 64, seed: int = 0) -> Iterator[Game]:
+    """Inside, BatchNorm layers hold the statistics of `game`'s own samples (1809.11096, section 2), freshly measured.
+
+    Averaged weights and running statistics of other weights do not fit each other. On leaving, buffers are as before.
+    A game without BatchNorm, or that draws no samples, passes unchanged.
+    """
+    norms = [m for m in game.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
+    if not norms or "generation" not in game.tasks:
+        yield game
+        return
+    before: list[tuple[Tensor, Tensor]] = [(b, b.clone()) for b in game.buffers()]
+    momenta = [m.momentum for m in norms]
+    try:
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+            norm.train()
+        with torch.no_grad():
+            for number in range(batches):
+                seed_at(game.device, seed, "standing", number)
+                game.sample(rows)
+        for norm in norms:
+            norm.eval()
+        yield game
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)

@@ -1,0 +1,395 @@
+"""The training loop: a generator of events. Below it `Loop.advance` makes one move of one turn.
+
+    for event in train(game, batches, steps=1000):
+        print(event.step, event.terms)
+
+A move is a transaction: gradients of all shards are summed, and if anything in them is not finite, parameters, moments
+and buffers stay as they were, by a flag on the device that is read a step later. Nothing here waits for the device.
+"""
+
+import inspect
+from collections import Counter
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from elegan.data.batches import Batches
+from elegan.errors import DivergenceError, nearest
+from elegan.game import Game, Phase, Turn, player
+from elegan.training.average import Average
+from elegan.training.distributed import as_numbers, from_numbers, world
+from elegan.training.optim import Optimisers
+from elegan.training.seeds import seed_at
+
+BAD_STEPS_IN_A_ROW = 20  # so many steps without one finite move end a training
+
+Change = Mapping[str, Any]
+
+
+@dataclass
+class State:
+    """Everything besides the weights that a checkpoint needs."""
+
+    average: Average
+    optim: Optimisers
+    changes: dict[str, Any]
+    step: int = 0
+    images: int = 0
+    stream: int = 0
+
+    @classmethod
+    def fresh(cls, game: Game, *, half_life_images: float = 20_000, ramp: float = 0.05) -> "State":
+        return cls(Average(game, half_life_images=half_life_images, ramp=ramp), Optimisers(game), {})
+
+
+@dataclass
+class Event:
+    """What the loop yields after each step. `terms` are read from the device when first asked for."""
+
+    step: int
+    images: int
+    phase: str
+    game: Game
+    state: State
+    report: "Report"
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """The step's terms by `player.term`, its gradient norms as `player.grad`, `bad` moves if there were any."""
+        return self.report.terms
+
+
+class Report:
+    """The numbers of a step on their way from the device; reading them waits for that step only."""
+
+    def __init__(self, numbers: Mapping[str, Tensor]):
+        self.names = list(numbers)
+        packed = torch.stack([n.detach().float() for n in numbers.values()])
+        self.arrival = None
+        if packed.is_cuda:
+            self.packed = torch.empty(packed.shape, pin_memory=True)
+            self.packed.copy_(packed, non_blocking=True)
+            self.arrival = torch.cuda.Event()
+            self.arrival.record()
+        else:
+            self.packed = packed
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        return dict(zip(self.names, self.packed.tolist(), strict=True))
+
+    @property
+    def terms(self) -> dict[str, float]:
+        return {n: v for n, v in self.numbers.items() if n != "wishes" and (n != "bad" or v)}
+
+
+def train(
+    game: Game, batches: Batches, steps: int, *, seed: int = 0, state: State | None = None
+) -> Generator[Event, Change | None, State]:
+    """Train `game` until it has made `steps` steps in all, yielding an event after each.
+
+    Send back a change to steer: `{"D.lr": 1e-4}` sets a turn's rate, `{"gp": 5.0}` an option, `{"stop": True}` stops.
+    Changes are kept in the state and survive a resume. Under `torchrun` they reach all ranks at the same step.
+    """
+    loop = Loop(game, batches, seed=seed, state=state)
+    while loop.state.step < steps:
+        event = loop.step()
+        loop.steer((yield event))
+        if loop.stopped:
+            break
+    return loop.state
+
+
+class Loop:
+    """Where a training stands, and how it moves on by a step or by a single move."""
+
+    def __init__(self, game: Game, batches: Batches, *, seed: int = 0, state: State | None = None):
+        self.game, self.batches, self.seed = game, batches, seed
+        self.state = state or State.fresh(game)
+        self.world = world()
+        self.shards = self.world.shards(batches.shards)
+        self.stopped = False
+        self.device = game.device
+        self._buffers = list(game.buffers())
+        self._fields = (*batches.spec, *batches.derived)
+        self._frozen_for = ""
+        self._phase_name: str | None = None
+        self._report: Report | None = None
+        self._bad_streak = 0
+        self._wish: dict[str, Any] = {}
+        for name, value in self.state.changes.items():
+            self._apply(name, value)
+
+    # -- a step ---------------------------------------------------------------------------------------------------
+
+    def step(self) -> Event:
+        """All turns of one step."""
+        for turn in self.begin():
+            if self.state.step % turn.every == 0:
+                for _ in range(turn.repeat):
+                    self.advance(turn)
+        return self.end()
+
+    def begin(self) -> list[Turn]:
+        """Start a step: tell the game where it is, and return the turns of its phase."""
+        game, state = self.game, self.state
+        game.rows, game.step, game.images = self.batches.rows, state.step, state.images
+        with torch.no_grad():
+            game.before()
+        phase, started = phase_at(game, state.step)
+        turns = phase.turns()
+        self._batches_per_step, self._runs = batches_per_step(turns), Counter[Any]()
+        if phase.name != self._phase_name:
+            self._enter(phase, turns, fresh=phase.fresh and started == state.step)
+        self.turns = [self._steered(turn) for turn in turns]
+        self._moves: Counter[int] = Counter()
+        self._numbers: dict[str, Tensor] = {}
+        self._bad = torch.zeros((), device=self.device)
+        self._wishes = torch.zeros((), device=self.device)
+        self._batch: dict[tuple[int, int], dict[str, Tensor]] = {}  # (number, shard) -> fields read so far
+        self._published: dict[int, dict[str, Tensor]] = {shard: {} for shard in self.shards}
+        return self.turns
+
+    def end(self) -> Event:
+        """Finish a step: count it, move the average, look at the flags of the step before."""
+        game, state = self.game, self.state
+        state.step += 1
+        state.images += self.batches.batch * self._batches_per_step
+        game.step, game.images = state.step, state.images
+        state.average.update(game)
+        previous = self._report
+        self._report = Report({**self._numbers, "bad": self._bad, "wishes": self._wishes})
+        if previous is not None:
+            self._examine(previous)
+        return Event(state.step, state.images, self._phase_name or "", game, state, self._report)
+
+    def steer(self, change: Change | None) -> None:
+        """Take a change from a listener; with several ranks it waits until all have heard of it."""
+        self._wish.update(change or {})
+        if self.world.size == 1:
+            self._grant(self._wish)
+            self._wish = {}
+
+    # -- a move ---------------------------------------------------------------------------------------------------
+
+    def advance(self, turn: Turn) -> dict[str, Tensor]:
+        """Make one move of a turn and return its terms, averaged over the shards."""
+        index = self.turns.index(turn)
+        place = (self.seed, self.state.stream, self.state.step, index, self._moves[index])
+        number = self.state.step * self._batches_per_step + self._runs[turn.loss]
+        self._moves[index] += 1
+        self._runs[turn.loss] += 1
+        movers = self._freeze_all_but(turn)
+        before = [b.clone() for b in self._buffers]
+        kept: list[Tensor] = before
+        sums: dict[str, Tensor] = {}
+        for shard in self.shards:
+            if shard != self.shards[0]:
+                _copy(self._buffers, before)
+            seed_at(self.device, *place, shard)
+            terms = self._loss(turn, number, shard)
+            trained = [t for t in terms.values() if t.requires_grad]
+            if not trained:
+                raise ValueError(f"{_where(turn)}: no term carries a gradient to {turn.players}")
+            torch.stack(trained).sum().mul(turn.every / self.batches.shards).backward()
+            for name, term in terms.items():
+                share = term.detach() / self.batches.shards
+                sums[name] = sums[name] + share if name in sums else share
+            if shard == 0 and len(self.shards) > 1:
+                kept = [b.clone() for b in self._buffers]
+        if len(self.shards) > 1 and self.shards[0] == 0:
+            _copy(self._buffers, kept)
+        with torch.no_grad():
+            return self._update(turn, movers, sums, before)
+
+    def _update(
+        self, turn: Turn, movers: list[nn.Parameter], terms: dict[str, Tensor], before: list[Tensor]
+    ) -> dict[str, Tensor]:
+        if self.world.size > 1:
+            terms = self._reduce(movers, terms)
+        gradients = [p.grad for p in movers if p.grad is not None]
+        norm = torch.stack(torch._foreach_norm(gradients)).norm()
+        if turn.clip < float("inf"):
+            torch._foreach_mul_(gradients, (turn.clip / (norm + 1e-6)).clamp(max=1.0))
+        bad = (~torch.isfinite(torch.stack([norm.float(), *terms.values()])).all()).float()
+        skip = bad if turn.when is None else torch.maximum(bad, 1 - turn.when(terms).float())
+        self.state.optim.step(turn.players, turn.optim, skip)
+        if turn.then is not None:
+            turn.then(terms)
+        for now, was in zip(self._buffers, before, strict=True):
+            torch.where(bad > 0, was, now, out=now)
+        label = turn_name(turn)
+        self._numbers.update({f"{label}.{name}": term for name, term in terms.items()})
+        self._numbers[f"{label}.grad"] = norm
+        self._bad = torch.maximum(self._bad, bad)
+        return terms
+
+    def _loss(self, turn: Turn, number: int, shard: int) -> dict[str, Tensor]:
+        """Run a turn's loss on one shard. Its terms, in float32; tensors with dimensions join the shard's batch."""
+        published = self._published[shard]
+        read = self._batch.setdefault((number, shard), {})
+        wanted = fields_of(turn.loss)
+        missing = [name for name in wanted if name in self._fields and name not in read]
+        if missing:
+            read.update(self.batches(self.seed, number, shard, self.batches.rows, missing))
+        given = {}
+        for name, optional in wanted.items():
+            if name in self._fields or name in published:
+                given[name] = read[name] if name in self._fields else published[name]
+            elif not optional:
+                have = ", ".join((*self._fields, *published))
+                raise ValueError(f"{_where(turn)} reads {name!r}; there is: {have}")
+        terms = {}
+        for name, value in turn.loss(**given).items():
+            if value.ndim:
+                published[name] = value.detach()
+            else:
+                terms[name] = value.float()
+        return terms
+
+    def _reduce(self, movers: list[nn.Parameter], terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Sum gradients, terms and wishes over the ranks, and take shard 0's buffers, in one all-reduce."""
+        first = self.world.rank == 0
+        exists = torch.tensor([p.grad is not None for p in movers], dtype=torch.float32, device=self.device)
+        all_here = all(p.grad is not None for p in movers)
+        for p in movers:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        gradients = [p.grad for p in movers if p.grad is not None]
+        values = torch.stack(list(terms.values()))
+        wishes = torch.full((1,), float(bool(self._wish)), device=self.device)
+        numbers = [as_numbers(b) if first else torch.zeros_like(as_numbers(b)) for b in self._buffers]
+        self.world.sum_([*gradients, exists, values, wishes, *numbers])
+        if not all_here:  # some parameter had no gradient on this rank: did it on any?
+            for p, found in zip(movers, exists.tolist(), strict=True):
+                if not found:
+                    p.grad = None
+        if not first:
+            for buffer, number in zip(self._buffers, numbers, strict=True):
+                buffer.copy_(from_numbers(number, buffer))
+        self._wishes = torch.maximum(self._wishes, wishes[0])
+        return dict(zip(terms, values.unbind(), strict=True))
+
+    # -- who moves ------------------------------------------------------------------------------------------------
+
+    def _freeze_all_but(self, turn: Turn) -> list[nn.Parameter]:
+        movers = self.state.optim.movers(turn.players)
+        if self._frozen_for != turn.players:
+            moving = set(movers)
+            for p in self.state.optim.names:
+                p.requires_grad_(p in moving)
+            self._frozen_for = turn.players
+        for p in movers:
+            p.grad = None
+        return movers
+
+    def _enter(self, phase: Phase, turns: list[Turn], *, fresh: bool) -> None:
+        """Enter a phase: its movers train, every other player is in eval mode."""
+        self._phase_name = phase.name
+        self.game.eval()
+        for turn in turns:
+            for name in turn.players.split():
+                player(self.game, name).train()
+        if fresh:
+            self.state.optim.forget()
+
+    def _examine(self, report: Report) -> None:
+        numbers = report.numbers
+        self._bad_streak = self._bad_streak + 1 if numbers["bad"] else 0
+        if self._bad_streak >= BAD_STEPS_IN_A_ROW:
+            wrong = [n for n, v in numbers.items() if v != v or abs(v) == float("inf")]
+            raise DivergenceError(
+                f"{BAD_STEPS_IN_A_ROW} steps in a row, up to step {self.state.step}, gave nothing finite "
+                f"({', '.join(wrong) or 'gradients'}); none of them reached the weights. Try a lower --lr."
+            )
+        if self.world.size > 1 and numbers["wishes"]:
+            for wish in self.world.gather(self._wish):
+                self._grant(wish)
+            self._wish = {}
+
+    # -- changes --------------------------------------------------------------------------------------------------
+
+    def _grant(self, change: Change) -> None:
+        for name, value in change.items():
+            if name == "stop":
+                self.stopped = self.stopped or bool(value)
+            else:
+                self._apply(name, value)
+                self.state.changes[name] = value
+
+    def _apply(self, name: str, value: Any) -> None:
+        """Check a change and, if it names an option, set it; rates are put into the turns of each step."""
+        if name in self.game.options:
+            setattr(self.game, name, value)
+            return
+        names = {turn_name(turn) for phase in self.game.phases() for turn in phase.turns()}
+        rates = {f"{n}.lr" for n in names}
+        if name not in rates:
+            raise ValueError(f"no change named {name!r}.{nearest(name, rates | set(self.game.options))}")
+
+    def _steered(self, turn: Turn) -> Turn:
+        rate = self.state.changes.get(f"{turn_name(turn)}.lr")
+        return turn if rate is None else replace(turn, optim=replace(turn.optim, lr=rate))
+
+
+def phase_at(game: Game, step: int) -> tuple[Phase, int]:
+    """The phase of a step and the step at which it began; the last phase goes on for ever."""
+    begin = 0
+    phases = game.phases()
+    for phase in phases[:-1]:
+        if phase.steps is None or step < begin + phase.steps:
+            return phase, begin
+        begin += phase.steps
+    return phases[-1], begin
+
+
+def batches_per_step(turns: Iterable[Turn]) -> int:
+    """Batches one step reads: as many as the loss that runs most often makes runs."""
+    runs = Counter[Any]()
+    for turn in turns:
+        runs[turn.loss] += turn.repeat
+    return max(runs.values())
+
+
+def steps_for(game: Game, images: int, batch: int) -> int:
+    """Steps after which a training has read at least so many real images."""
+    step = 0
+    for phase in game.phases():
+        a_step = batch * batches_per_step(phase.turns())
+        needed = -(-images // a_step)
+        if phase.steps is None or needed <= phase.steps:
+            return step + needed
+        step, images = step + phase.steps, images - phase.steps * a_step
+    return step + -(-images // a_step)
+
+
+def turn_name(turn: Turn) -> str:
+    """How a turn's movers are called in logs and changes: `D`, `G+F`."""
+    return turn.players.replace(" ", "+")
+
+
+def fields_of(loss: Any) -> dict[str, bool]:
+    """The fields a loss reads, by its signature, and whether it does without them (`label=None`)."""
+    return _fields_of(getattr(loss, "__func__", loss))
+
+
+@cache
+def _fields_of(function: Any) -> dict[str, bool]:
+    parameters = inspect.signature(function).parameters.values()
+    return {p.name: p.default is not p.empty for p in parameters if p.name != "self"}
+
+
+def _where(turn: Turn) -> str:
+    return f"{getattr(turn.loss, '__qualname__', turn.loss)} (turn {turn.players!r})"
+
+
+def _copy(targets: list[Tensor], sources: list[Tensor]) -> None:
+    with torch.no_grad():
+        for target, source in zip(targets, sources, strict=True):
+            target.copy_(source)

@@ -1,0 +1,212 @@
+"""Precision, threads and device: chosen in one place, by a short probe of this machine, and said aloud.
+
+Autocast wraps each player's call and hands back float32; losses, penalties and terms stay outside it, in float32.
+"""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from elegan.errors import OptionError, ResourceError
+from elegan.game import Game
+
+Precision = Literal["fp32", "bf16"]
+FASTER = 0.9  # a candidate must take at most this share of the time before it displaces a simpler one
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a run computes with, and why. Recorded in its options and reused when it is resumed."""
+
+    device: str
+    precision: Precision
+    threads: int
+    why: str
+
+    def apply(self) -> None:
+        """Set the number of threads of this process."""
+        torch.set_num_threads(self.threads)
+
+
+def install(game: Game, precision: Precision) -> None:
+    """Make each player of `game` compute in `precision`; a no-op for fp32. Copies of the game carry it along."""
+    if precision == "fp32":
+        return
+    for part in _callables(game.children()):
+        part.register_forward_pre_hook(_enter)
+        part.register_forward_hook(_leave, always_call=True)
+
+
+def _callables(modules: Iterable[nn.Module]) -> list[nn.Module]:
+    """The players proper: what has parameters and is called, looking through lists of modules."""
+    found = []
+    for module in modules:
+        if isinstance(module, (nn.ModuleList, nn.ModuleDict)):
+            found += _callables(module.children())
+        elif next(module.parameters(), None) is not None:
+            found.append(module)
+    return found
+
+
+_open: list[torch.autocast] = []
+
+
+def _enter(module: nn.Module, args: Any) -> None:
+    device = next(module.parameters()).device.type
+    region = torch.autocast(device, dtype=torch.bfloat16)
+    region.__enter__()
+    _open.append(region)
+
+
+def _leave(module: nn.Module, args: Any, output: Any) -> Any:
+    _open.pop().__exit__(None, None, None)
+    return _float(output)
+
+
+def _float(output: Any) -> Any:
+    if isinstance(output, Tensor):
+        return output.float() if output.dtype == torch.bfloat16 else output
+    if isinstance(output, (list, tuple)):
+        return type(output)(_float(part) for part in output)
+    return output
+
+
+def choose(
+    device: str = "auto", precision: str = "auto", threads: int | None = None, cache: Path | None = None
+) -> Choice:
+    """Choose what to compute with. Whatever is "auto" or None is probed once per machine and remembered in `cache`.
+
+    Raises `OptionError` for a device that is no device, `ResourceError` for one that is not there.
+    """
+    name = _device(device)
+    if precision not in ("auto", "fp32", "bf16"):
+        raise OptionError(f"--precision {precision!r} is not one of auto, fp32, bf16.")
+    if threads is not None and threads < 1:
+        raise OptionError(f"--threads {threads} must be 1 or more.")
+    if precision != "auto" and (threads or name != "cpu"):
+        return Choice(name, "bf16" if precision == "bf16" else "fp32", threads or torch.get_num_threads(), "as asked")
+    if name != "cpu":
+        native = name.startswith("cuda") and torch.cuda.get_device_capability(name)[0] >= 8
+        kind: Precision = "bf16" if native else "fp32"
+        return Choice(name, kind, threads or torch.get_num_threads(), f"{kind} is what this device multiplies natively")
+    times = _remembered(cache or probe_file())
+    wanted = {
+        (p, t): s
+        for (p, t), s in times.items()
+        if (precision in ("auto", p)) and (threads is None or t == min(threads, max(t for _, t in times)))
+    }
+    (kind, count), seconds = _best(wanted)
+    base = times["fp32", 1]
+    why = f"a step of the probe took {seconds * 1e3:.1f} ms, against {base * 1e3:.1f} ms in fp32 on one thread"
+    return Choice(name, kind, threads or count, why)
+
+
+def _device(device: str) -> str:
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        device = "cuda:0"
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise OptionError(f"--device {device!r} is no device; use auto, cpu or cuda.") from None
+    if kind.type not in ("cpu", "cuda"):
+        raise OptionError(f"--device {device!r} is not supported; use auto, cpu or cuda.")
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        raise ResourceError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu.")
+    return device
+
+
+Times = dict[tuple[Precision, int], float]
+
+
+def _best(times: Times) -> tuple[tuple[Precision, int], float]:
+    """The fastest candidate, simplest first: another must be clearly faster to be taken."""
+    best, least = None, float("inf")
+    for candidate in sorted(times, key=lambda c: (c[1], c[0] == "bf16")):
+        if times[candidate] < least * FASTER:
+            best, least = candidate, times[candidate]
+    assert best is not None
+    return best, least
+
+
+def probe_file() -> Path:
+    """Where the probe's result is kept: one small file in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "elegan" / "probe.json"
+
+
+def machine() -> str:
+    """What the probe's result depends on."""
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), model)
+    return f"{model}, {cores()} cores, torch {torch.__version__}"
+
+
+def cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _remembered(path: Path) -> Times:
+    try:
+        kept = json.loads(path.read_text())
+        if kept["machine"] == machine():
+            return {(p, t): s for p, t, s in kept["seconds"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # no probe yet, or one that cannot be read: measure
+    times = probe()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"machine": machine(), "seconds": [[p, t, s] for (p, t), s in times.items()]})
+        part = path.with_suffix(f".{os.getpid()}")
+        part.write_text(text)
+        part.replace(path)
+    except OSError:
+        pass  # a cache that cannot be written costs a second at the next start, no more
+    return times
+
+
+def probe(repeats: int = 5) -> Times:
+    """Seconds of a small training step (a convolution, a linear layer) by precision and threads; about a second."""
+    before, state = torch.get_num_threads(), torch.get_rng_state()
+    counts = sorted({1, max(1, cores() // 2), cores()})
+    net = nn.Sequential(
+        nn.Conv2d(1, 32, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(32, 64, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Flatten(), nn.Linear(64 * 49, 512), nn.LeakyReLU(0.2), nn.Linear(512, 256),
+    )  # fmt: skip
+    x = torch.randn(64, 1, 28, 28)
+    times: Times = {}
+    kinds: tuple[Precision, ...] = ("fp32", "bf16")
+    try:
+        for threads in counts:
+            torch.set_num_threads(threads)
+            for kind in kinds:
+                seconds = []
+                for _ in range(repeats + 2):
+                    start = time.perf_counter()
+                    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind == "bf16"):
+                        y = net(x)
+                    F.softplus(y.float()).mean().backward()
+                    seconds.append(time.perf_counter() - start)
+                times[kind, threads] = sorted(seconds[2:])[repeats // 2]
+    finally:
+        torch.set_num_threads(before)
+        torch.set_rng_state(state)
+    return times
+
+
+def describe(choice: Choice) -> dict[str, Any]:
+    """The choice as JSON."""
+    return asdict(choice)

@@ -1,0 +1,1 @@
+"""Pictures of samples. No server, no display."""

@@ -1,0 +1,85 @@
+"""The generative adversarial network as it was first written down, on fully connected layers.
+
+Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville and Bengio, 2014, arXiv:1406.2661.
+Takes images and vectors of any shape. The presets `mlp`, `mlp-bn` and `conv` are the nets that tutorials teach.
+
+    elegan train gan digits --preset mlp
+    elegan train gan ring
+"""
+
+from typing import Literal
+
+from torch import nn
+
+from elegan.game import Adam, Game, Turn
+from elegan.losses import LOSSES
+from elegan.nn.conv import pyramid
+from elegan.nn.mlp import MLPGenerator, MLPJudge
+
+
+class GAN(Game):
+    training = dict(batch=64, steps=10_000)
+
+    def __init__(
+        self,
+        spec,
+        *,
+        z_dim: int = 100,                             # noise dimensions
+        widths: tuple[int, ...] = (256, 512, 1024),   # units of the generator's hidden layers
+        judge_widths: tuple[int, ...] = (512, 256),   # units of the judge's hidden layers
+        net: Literal["mlp", "conv"] = "mlp",          # the generator: fully connected, or upsampling convolutions
+        norm: bool = False,                           # BatchNorm in the generator
+        dropout: float = 0.0,                         # share of judge units dropped
+        loss: Literal["minimax", "non-saturating", "least-squares", "hinge"] = "non-saturating",  # adversarial loss
+        k: int = 1,                                   # judge moves per generator move
+        lr: float = 2e-4,                             # learning rate of both players
+        beta1: float = 0.5,                           # first moment of Adam
+    ):  # fmt: skip
+        super().__init__(spec)
+        image = spec.kind == "image"
+        if net == "conv" and not image:
+            raise ValueError("net conv needs images")
+        if net == "conv":
+            self.G = UpsamplingGenerator(z_dim, spec.shape)
+        else:
+            self.G = MLPGenerator(z_dim, widths, spec.shape, norm=norm, bounded=image)  # (B, z) -> (B, *shape)
+        self.D = MLPJudge(spec.shape, judge_widths, dropout=dropout)  # (B, *shape) -> (B,)
+
+    def turns(self):
+        adam = Adam(self.lr, betas=(self.beta1, 0.999))
+        return [Turn("D", self.d_loss, repeat=self.k, optim=adam), Turn("G", self.g_loss, optim=adam)]
+
+    # Equation 1, the judge's side, halved as the tutorials do
+    def d_loss(self, real):
+        fake = self.sample(self.rows)
+        return {"adv": LOSSES[self.loss].judge(self.D(real), self.D(fake)) / 2}
+
+    def g_loss(self):
+        return {"adv": LOSSES[self.loss].generator(None, self.D(self.sample(self.rows)))}
+
+    def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
+        return self.G(self.noise(n, truncation))
+
+
+class UpsamplingGenerator(nn.Sequential):
+    """z -> 256 channels at quarter size -> 3×3 convolutions of 128, 128, 64 with nearest upsampling -> image."""
+
+    def __init__(self, z_dim: int, shape: tuple[int, ...]):
+        channels, height, width = shape
+        middle, small = (pyramid(height, width, base=1) + [(1, 1)] * 2)[1:3]
+        super().__init__(
+            nn.Linear(z_dim, 256 * small[0] * small[1]), nn.LeakyReLU(0.2), nn.Unflatten(1, (256, *small)),
+            nn.Conv2d(256, 128, 3, padding=1), nn.LeakyReLU(0.2),
+            nn.Upsample(middle), nn.Conv2d(128, 128, 3, padding=1), nn.LeakyReLU(0.2),
+            nn.Upsample((height, width)), nn.Conv2d(128, 64, 3, padding=1), nn.LeakyReLU(0.2),
+            nn.Conv2d(64, channels, 3, padding=1), nn.Tanh(),
+        )  # fmt: skip
+
+
+presets = {
+    "mlp": dict(),
+    "mlp-bn": dict(widths=(128, 256), judge_widths=(256, 128), norm=True, dropout=0.3, lr=1e-4, beta1=0.9),
+    "conv": dict(net="conv"),
+    "vector": dict(z_dim=8, widths=(128, 128), judge_widths=(128, 128), lr=1e-3),
+    "tiny": dict(z_dim=4, widths=(8,), judge_widths=(8,), norm=True, dropout=0.1),
+}
