@@ -17,6 +17,7 @@ _HOME = {
     "resume": "elegan.api",
     "load": "elegan.api",
     "sample": "elegan.api",
+    "apply": "elegan.api",
     "Model": "elegan.api",
     "Samples": "elegan.exporting.samples",
     "open_data": "elegan.data.sources",
@@ -36,6 +37,7 @@ __all__ = [*sorted(_HOME)]
 
 if TYPE_CHECKING:
     from elegan.api import Model as Model
+    from elegan.api import apply as apply
     from elegan.api import load as load
     from elegan.api import resume as resume
     from elegan.api import sample as sample

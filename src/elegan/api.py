@@ -211,6 +211,22 @@ def sample(
     return load(run).sample(n, seed=seed, label=label, **options)
 
 
+def apply(run: str | os.PathLike[str], data: str | os.PathLike[str], *, direction: str = "ab") -> Samples:
+    """Translate the images at a path by a run: `elegan.load(run).translate(images)`, resized to what the run knows."""
+    model = load(run)
+    side = "a" if direction == "ab" else "b"
+    if "translation" not in model.game.tasks:
+        raise OptionError(f"{model.game.name} does not translate; its tasks are {', '.join(model.game.tasks)}.")
+    size = model.plan["data"]["size"]
+    source = open_data(data, size=size)
+    if "real" not in source.spec:
+        raise DataError(f"{str(data)!r} has fields {', '.join(source.spec)}; give a folder of images of one side.")
+    wanted, given = model.game.spec[side].shape, source.arrays["real"].shape[1:]
+    if tuple(wanted) != tuple(given):
+        raise DataError(f"{str(data)!r} holds images of shape {given}, the run was trained on {wanted}.")
+    return model.translate(source.arrays["real"], direction=direction)
+
+
 def build(plan: Plan, spec: Spec, choice: Choice) -> Game:
     """The game of a plan with its first weights, placed on the device of a choice and in its precision."""
     choice.apply()
@@ -323,4 +339,4 @@ def from_json(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
-__all__ = ["Model", "Samples", "load", "resume", "sample", "train"]
+__all__ = ["Model", "Samples", "apply", "load", "resume", "sample", "train"]

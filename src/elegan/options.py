@@ -31,7 +31,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
+        return f"-{self.name}" if len(self.name) == 1 else "--" + self.name.replace("_", "-")
 
     @property
     def type_name(self) -> str:
@@ -58,9 +58,9 @@ class GameFile:
 
 
 def type_name(kind: Any) -> str:
-    """A type in a person's words: `int`, `float or none`, `clip|gp`, `int,int,…`."""
+    """A type in a person's words: `int`, also for `int | None`; `clip|gp`; `int,…`."""
     if get_origin(kind) in (Union, UnionType):
-        return " or ".join(type_name(part) for part in get_args(kind))
+        return " or ".join(type_name(part) for part in get_args(kind) if part is not NoneType)
     if get_origin(kind) is Literal:
         return "|".join(str(value) for value in get_args(kind))
     if get_origin(kind) is tuple:
@@ -197,7 +197,8 @@ def _arguments(function: ast.FunctionDef | None, comments: Mapping[int, str]) ->
     for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
         if argument.annotation is None or default is None:
             raise ValueError(f"option {argument.arg!r} needs a type and a default")
-        help_line = comments.get(argument.lineno, "")
+        lines = range(argument.lineno, (default.end_lineno or argument.lineno) + 1)
+        help_line = " ".join(comments[line] for line in lines if line in comments)
         found.append(Option(argument.arg, _annotation(argument.annotation), _literal(default), help_line))
     return tuple(found)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from elegan.data.codec import codec_of
-from elegan.errors import ResourceError
+from elegan.errors import ResourceError, RunInUseError
 from elegan.exporting.provenance import marks, save_png
 from elegan.game import Game
 from elegan.spec import Field
@@ -46,11 +46,13 @@ class Samples:
     def save(self, out: Path | str) -> list[Path]:
         """Write `grid.png` and one PNG per image, or `samples.csv` for vectors, into a new or empty directory.
 
-        Raises `ResourceError` if it cannot be written.
+        Raises `RunInUseError` if it is not empty, `ResourceError` if it cannot be written.
         """
         folder = Path(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            if any(folder.iterdir()):
+                raise RunInUseError(f"{folder} is not empty; choose another --out.")
             written = []
             if (picture := self.picture()) is not None:
                 written.append(save_png(picture, folder / "grid.png", self.facts))

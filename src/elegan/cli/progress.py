@@ -1,0 +1,91 @@
+"""Progress of a training: a live bar on a terminal, plain lines elsewhere."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+from elegan.api import Model, Plan
+from elegan.run.directory import RunDirectory
+from elegan.training.loop import Event
+
+SHOWN_EVERY = 0.2  # seconds between updates of the bar
+LINE_EVERY = 5.0  # seconds between plain lines
+
+
+class Progress:
+    """A listener that shows rate, time left, terms and the newest grid."""
+
+    def __init__(self, run: RunDirectory, plan: Plan):
+        self.run, self.total = run, plan["training"]["steps"]
+        self.console = Console(highlight=False)
+        compute, data = plan["compute"], plan["data"]
+        preset = "" if plan["preset"] == "none" else f", preset {plan['preset']}"
+        self.console.print(f"{plan['game']} on {data['name']}: {data['about']}{preset}", markup=False, soft_wrap=True)
+        chosen = f"{compute['device']}, {compute['precision']}, {compute['threads']} threads ({compute['why']})"
+        self.console.print(chosen, markup=False, soft_wrap=True)
+        self.console.print(f"run: {run.path}", markup=False, soft_wrap=True)
+        self.shown = self.mark_time = time.monotonic()
+        self.mark_images: int | None = None
+        self.rate = 0.0
+        self.bar: RichProgress | None = None
+        if self.console.is_terminal:
+            columns = (
+                TextColumn("step {task.completed:,}/{task.total:,}"),
+                BarColumn(bar_width=20),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[terms]}", markup=False),
+            )
+            self.bar = RichProgress(*columns, console=self.console)
+            self.task = self.bar.add_task("", total=self.total, terms="")
+            self.bar.start()
+
+    def __call__(self, event: Event) -> None:
+        now = time.monotonic()
+        wait = SHOWN_EVERY if self.bar else LINE_EVERY
+        if self.mark_images is None:
+            self.mark_time, self.mark_images = now, event.images
+        if now - self.shown < wait and event.step not in (1, self.total):
+            return
+        self.shown = now
+        if now - self.mark_time > 0.5:
+            rate = (event.images - self.mark_images) / (now - self.mark_time)
+            self.rate = rate if not self.rate else 0.7 * self.rate + 0.3 * rate
+            self.mark_time, self.mark_images = now, event.images
+        rate = f"{self.rate:,.0f} img/s  " if self.rate else ""
+        text = f"{rate}{terms(event.terms)}{self.newest()}"
+        if self.bar:
+            self.bar.update(self.task, completed=event.step, terms=text)
+        else:
+            seconds = (self.total - event.step) * event.images / event.step / self.rate if self.rate else None
+            left = f"{seconds:,.0f} s left  " if seconds is not None else ""
+            self.console.print(f"step {event.step:,}/{self.total:,}  {left}{text}", markup=False, soft_wrap=True)
+
+    def newest(self) -> str:
+        grids = sorted(self.run.samples.glob("[0-9]*.png"))
+        return f"  {grids[-1]}" if grids else ""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self.bar:
+            self.bar.stop()
+
+
+def terms(values: dict[str, Any]) -> str:
+    """The terms of a step without the gradients' norms, shortly."""
+    return "  ".join(f"{name} {value:.3g}" for name, value in values.items() if not name.endswith(".grad"))
+
+
+def finish(model: Model) -> int:
+    """Say how a training ended and what to do next; its exit status."""
+    run = model.run.path
+    if model.stopped_by:
+        print(f"stopped by {model.stopped_by} after step {model.step:,}, saved. Go on with: elegan resume {run}")
+        return 143
+    grids = sorted(model.run.samples.glob("[0-9]*.png"))
+    print(f"done after step {model.step:,}." + (f" Look at {grids[-1]}" if grids else ""))
+    if "generation" in model.game.tasks:
+        print(f"Draw more with: elegan sample {run} -n 100 --seed 1")
+    return 0

@@ -1,0 +1,23 @@
+"""`elegan resume RUN`."""
+
+from collections.abc import Sequence
+
+from elegan.cli.parser import REQUIRED, Verb
+from elegan.options import Option
+
+VERB = Verb(
+    "resume",
+    "Go on with a run where its newest whole checkpoint stands, to the bit as if it had never stopped.",
+    (Option("run", str, REQUIRED, "directory of the run"),),
+    {"Options": (Option("steps", int | None, None, "a new total of steps; it can only be raised"),)},
+)
+
+
+def main(tokens: Sequence[str]) -> int:
+    typed = VERB.parse(tokens)
+    if typed is None:
+        return 0
+    from elegan import api
+    from elegan.cli.progress import Progress, finish
+
+    return finish(api.resume(typed.pop("run"), progress=Progress, **typed))

@@ -1,0 +1,79 @@
+"""`elegan train [GAME] [DATA]`: verb flags, and the flags of the game."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from elegan import zoo
+from elegan.cli.parser import Verb
+from elegan.errors import ElegantError, OptionError
+from elegan.options import GameFile, Option
+
+GAME, DATA = "dcgan", "digits"
+
+ARGUMENTS = (
+    Option("game", str, GAME, "a game of the zoo; 'elegan zoo list' has them all"),
+    Option("data", str, DATA, "bundled data by name, or a path"),
+)
+FLAGS = (
+    Option("out", str | None, None, "directory of the run; by default runs/GAME-DATA-001 and so on"),
+    Option("steps", int | None, None, "training steps"),
+    Option("images", int | None, None, "real images to show, instead of --steps"),
+    Option("batch", int | None, None, "samples of a step"),
+    Option("shards", int, 1, "equal parts of a batch, worked off one by one or dealt to processes"),
+    Option("seed", int, 0, "of all randomness"),
+    Option("preset", str | None, None, "named settings of the game, or none; by default those called like the data"),
+    Option("size", int | None, None, "resize images to this side"),
+    Option("half_life_images", int | None, None, "half-life of the moving average, in images"),
+    Option("until_still", float | None, None, "stop once the parameters change less than this, relatively, in 1,000 steps"),
+)
+MACHINE = (
+    Option("device", str, "auto", "auto, cpu, or cuda"),
+    Option("threads", int | None, None, "threads; by default as a short probe advises"),
+    Option("precision", str, "auto", "auto, fp32, or bf16; auto as a short probe advises"),
+)  # fmt: skip
+
+
+def main(tokens: Sequence[str]) -> int:
+    """Parse, train with a progress display, and say where everything is."""
+    typed = verb(tokens).parse(tokens)
+    if typed is None:
+        return 0
+    from elegan import api
+    from elegan.cli.progress import Progress, finish
+
+    model = api.train(typed.pop("game", GAME), typed.pop("data", DATA), progress=Progress, **typed)
+    return finish(model)
+
+
+def verb(tokens: Sequence[str]) -> Verb:
+    """The verb with the flags of the game that the tokens name; with those of none if they name none."""
+    groups = {"Training": FLAGS, "Machine": MACHINE}
+    game = named(tokens)
+    if game is None:
+        games = "".join(f"\n  {name:10} {zoo.describe(name).title}" for name in zoo.names())
+        about = f"Train a game on data.\n\nGames (elegan train GAME --help shows the options of one):\n{games}"
+        groups[f"Options of {GAME}, the default game"] = zoo.describe(GAME).options
+    else:
+        about = f"{game.title}.\n\n{presets(game)}"
+        groups[f"Options of {game.name}"] = game.options
+    return Verb("train", about, ARGUMENTS, groups)
+
+
+def presets(game: GameFile) -> str:
+    return f"Presets: {', '.join(game.presets)}." if game.presets else ""
+
+
+def named(tokens: Sequence[str]) -> GameFile | None:
+    """The game the tokens name. Raises `OptionError` for a first argument that is no game."""
+    if found := next((token for token in tokens if token in zoo.names()), None):
+        return zoo.describe(found)
+    if tokens and not tokens[0].startswith("-"):
+        try:
+            zoo.describe(tokens[0])
+        except ElegantError as error:
+            from elegan.data.sources import known_data
+
+            if tokens[0] in known_data() or Path(tokens[0]).exists():
+                raise OptionError(f"{tokens[0]!r} is data, not a game: write 'elegan train {GAME} {tokens[0]}'.") from None
+            raise error from None
+    return None
