@@ -4,42 +4,35 @@
 # make bench  the figures of the README and docs/LOG.md
 
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
+BIN := .venv/bin
 WORKERS ?= 2
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-.PHONY: demo test check bench install-dev clean
+.PHONY: demo test check bench clean
 
-demo: $(VENV)/.installed
+demo: .venv/.installed
 	$(BIN)/elegan train
 
-test: $(VENV)/.installed-dev
+test: .venv/.installed-dev
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) tests
 
-check: $(VENV)/.installed-dev
+check: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) tests/contract
 
-bench: $(VENV)/.installed-dev
+bench: .venv/.installed-dev
 	for program in benchmarks/[a-z]*.py; do $(BIN)/python $$program || exit 1; done
 
-# A torch that is there and new enough stays; otherwise the one of constraints.txt is taken.
-$(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
-
-$(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	sh install.sh $(BIN)/python .
+.venv/.installed: pyproject.toml constraints.txt install.sh
+	sh install.sh $(PYTHON) .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
-	sh install.sh $(BIN)/python ".[dev]"
+.venv/.installed-dev: .venv/.installed
+	sh install.sh $(PYTHON) ".[dev]"
 	touch $@
-
-install-dev: $(VENV)/.installed-dev
 
 clean:
-	rm -rf $(VENV)
+	rm -rf .venv

@@ -1,21 +1,37 @@
 #!/bin/sh
-# install.sh PYTHON TARGET: installs TARGET (such as ".[dev]") editable. A torch >= 2.10 that is there stays as it is;
-# otherwise the one pinned in constraints.txt is installed first, so that no looser range can bring another build.
+# install.sh PYTHON TARGET: makes .venv/ if need be and installs TARGET, such as ".[dev]", into it, editable.
+# A torch >= 2.10 that PYTHON or .venv/ already has is kept; otherwise the one of constraints.txt is installed, pinned, so
+# that no looser range can bring another build.
 set -eu
-python=$1
+base=$1
 target=$2
-have=$("$python" - <<'PY'
+here=$(cd "$(dirname "$0")" && pwd)
+venv=$here/.venv
+
+torch_of() {
+    "$1" - <<'PY'
+from importlib.metadata import PackageNotFoundError, version
+
 try:
-    from importlib.metadata import version
-    found = version("torch")
-    numbers = tuple(int(part) for part in found.split("+")[0].split(".")[:2])
-    print(found if numbers >= (2, 10) else "")
-except Exception:
-    print("")
+    found = version("torch").split("+")[0]
+except PackageNotFoundError:
+    found = ""
+print(found if found and tuple(int(part) for part in found.split(".")[:2]) >= (2, 10) else "")
 PY
-)
-if [ -n "$have" ]; then
-    printf 'torch==%s\n' "${have%%+*}" > "$(dirname "$0")/.venv/constraints.txt"
-    exec "$python" -m pip install --quiet --disable-pip-version-check -c "$(dirname "$0")/.venv/constraints.txt" -e "$target"
+}
+
+if [ ! -x "$venv/bin/python" ]; then
+    if [ -n "$(torch_of "$base")" ]; then
+        "$base" -m venv --system-site-packages "$venv"
+    else
+        "$base" -m venv "$venv"
+    fi
 fi
-exec "$python" -m pip install --quiet --disable-pip-version-check -c "$(dirname "$0")/constraints.txt" -e "$target"
+have=$(torch_of "$venv/bin/python")
+if [ -n "$have" ]; then
+    echo "torch==$have" > "$venv/constraints.txt"
+else
+    cp "$here/constraints.txt" "$venv/constraints.txt"
+fi
+cd "$here"
+exec "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -c "$venv/constraints.txt" -e "$target"

@@ -33,7 +33,7 @@ _HOME = {
     "ElegantError": "elegan.errors",
 }
 
-__all__ = [*sorted(_HOME)]
+__all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from elegan.api import Model as Model

@@ -59,7 +59,7 @@ class Model:
     def sample(self, n: int = 64, *, seed: int = 0, label: Any = None, **options: Any) -> Samples:
         """Draw `n` samples. Sample k of a seed is the same whatever `n` is.
 
-        label: a class, a sequence of n classes, or None. options: what the game's `sample` takes besides (truncation …).
+        label: a class, a sequence of n classes, or None. options: what the game's `sample` takes besides.
         Raises `OptionError` for what the game does not know.
         """
         file = zoo.describe(self.plan["game"])
@@ -232,8 +232,7 @@ def build(plan: Plan, spec: Spec, choice: Choice) -> Game:
     choice.apply()
     seed_at(torch.device("cpu"), plan["training"]["seed"], "init")
     game = zoo.build(plan["game"], spec, **from_json(plan["options"]))
-    game.to(choice.device, memory_format=torch.channels_last)
-    precision_room.install(game, choice.precision)
+    precision_room.place(game, choice)
     return game
 
 

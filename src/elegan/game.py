@@ -92,12 +92,14 @@ class Phase:
 
 
 class Configured(type):
-    """Binds a constructor's keyword-only arguments to attributes of the same names, strictly checked, before it runs."""
+    """Checks a constructor's keyword-only arguments and binds them to attributes of the same names before it runs."""
+
+    accepts: Callable[[Spec], str]
 
     def __call__(cls, spec: Spec, **values: Any) -> Any:
         name = cls.__module__.rpartition(".")[2].replace("_", "-") if "zoo" in cls.__module__ else cls.__name__
         checked = option_reader.check(option_reader.of_callable(cls.__init__), values, name)
-        game = cls.__new__(cls)
+        game: Any = object.__new__(cls)
         game.__dict__.update(checked, options=checked, name=name)
         try:
             if why := cls.accepts(spec):
@@ -118,15 +120,15 @@ class Configured(type):
 class Game(nn.Module, metaclass=Configured):
     """Players and the rules between them. Derive, set the players in the constructor, and write `turns` and `sample`.
 
-    The constructor takes the data's `Spec` and keyword-only options; each option is an attribute before the constructor's
-    body runs. All state lives in parameters and registered buffers.
+    The constructor takes the data's `Spec` and keyword-only options; each option is an attribute before the
+    constructor's body runs. All state lives in parameters and registered buffers, which are changed in place.
 
     tasks: what one may ask of the trained game ("generation" means `sample`, "translation" means `translate` …).
-    training: defaults of the training verb's options (batch, steps, half_life_images …).
+    recipe: defaults of the training verb's options (batch, steps, half_life_images …).
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("generation",)
-    training: ClassVar[dict[str, Any]] = {}
+    recipe: ClassVar[dict[str, Any]] = {}
 
     name: str
     options: dict[str, Any]
@@ -178,7 +180,7 @@ class Game(nn.Module, metaclass=Configured):
         return torch.randn(shape, device=self.device)
 
     def noise(self, n: int, truncation: float | None = None) -> Tensor:
-        """Latent noise, (n, z_dim), from N(0, I); with `truncation` t, from the normal cut off at ±t (1809.11096, 3.1)."""
+        """Latent noise, (n, z_dim), from N(0, I); with truncation t, cut off at ±t (arXiv 1809.11096, section 3.1)."""
         shape = (n, int(self.options["z_dim"]))
         if truncation is None:
             return self.randn(*shape)

@@ -1,7 +1,8 @@
 """A constructor's signature is its configuration: read it, parse it, check it. Nothing here imports torch.
 
-A game's options are the keyword-only arguments of its constructor. They are read twice: from the file's text (`read_game`, for
-help pages and lists, without running the file) and from the class itself (`of_callable`, when a game is built).
+A game's options are the keyword-only arguments of its constructor. They are read twice: from the file's text
+(`read_game`, for help pages and lists, without running the file) and from the class itself (`of_callable`, when a game
+is built).
 """
 
 import ast
@@ -50,7 +51,7 @@ class GameFile:
     tasks: tuple[str, ...]
     options: tuple[Option, ...]
     sample_options: tuple[Option, ...] = ()
-    training: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict)
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def defaults(self) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def read_game(path: Path) -> GameFile:
         tasks=_assigned(game.body, "tasks", ("generation",)),
         options=options,
         sample_options=sample_options,
-        training=_assigned(game.body, "training", {}),
+        recipe=_assigned(game.body, "recipe", {}),
         presets=_assigned(tree.body, "presets", {}),
     )
 

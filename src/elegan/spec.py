@@ -70,5 +70,9 @@ class Spec(Mapping[str, Field]):
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Mapping[str, Any]]) -> "Spec":
-        tuples = ("shape", "names", "counts")
-        return cls(**{n: Field(**{k: tuple(v) if k in tuples else v for k, v in f.items()}) for n, f in fields.items()})
+        return cls(**{name: _field(made) for name, made in fields.items()})
+
+
+def _field(made: Mapping[str, Any]) -> Field:
+    tuples: dict[str, Any] = {name: tuple(made[name]) for name in ("shape", "names", "counts")}
+    return Field(**{**made, **tuples})

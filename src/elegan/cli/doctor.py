@@ -4,7 +4,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Sequence
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 
 from elegan import __version__
@@ -25,7 +25,7 @@ def main(tokens: Sequence[str]) -> int:
         "python": f"{platform.python_version()} ({sys.executable})",
         "system": platform.platform(),
     }
-    rows |= {name: metadata.version(name) for name in ("torch", "numpy", "pillow", "safetensors") if util.find_spec(_module(name))}
+    rows |= {name: metadata.version(name) for name in ("torch", "numpy", "pillow", "safetensors")}
     count = torch.cuda.device_count()
     rows["cuda"] = ", ".join(torch.cuda.get_device_name(k) for k in range(count)) or "none"
     rows["machine"] = precision.machine()
@@ -36,12 +36,9 @@ def main(tokens: Sequence[str]) -> int:
         print(f"{name:12} {value}")
     print("\na small training step, by precision and threads:")
     for (kind, threads), seconds in sorted(times.items()):
-        print(f"  {kind}  {threads} thread{'s' * (threads > 1)}  {seconds * 1e3:6.2f} ms{'  fastest' * (seconds == best)}")
+        note = "  fastest" if seconds == best else ""
+        print(f"  {kind}  {threads} thread{'s' * (threads > 1)}  {seconds * 1e3:6.2f} ms{note}")
     choice = precision.choose()
     print(f"\na run would use {choice.device}, {choice.precision}, {choice.threads} threads: {choice.why}")
     print(f"(remembered in {precision.probe_file()}; delete it to probe again)")
     return 0
-
-
-def _module(package: str) -> str:
-    return {"pillow": "PIL"}.get(package, package)

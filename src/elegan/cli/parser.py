@@ -28,6 +28,7 @@ class Verb:
         flags = [flag for group in self.groups.values() for flag in group]
         known = {option.name: option for option in [*self.arguments, *flags]}
         app = cyclopts.App(name=f"elegan {self.name}", help=self.help, version_flags=[], help_format="plaintext")
+        app["--help"].show = False
         app.default(self._signature())
         try:
             _, bound, _ = app.parse_args(tokens, exit_on_error=False, print_error=False)
@@ -43,7 +44,8 @@ class Verb:
 
     def _signature(self) -> Callable[..., None]:
         """A function whose signature shows the library each option: switches as bool, all others as text."""
-        parameters = [_parameter(option, inspect.Parameter.POSITIONAL_ONLY, None) for option in self.arguments]
+        place = cyclopts.Group.create_default_arguments()
+        parameters = [_parameter(option, inspect.Parameter.POSITIONAL_ONLY, place) for option in self.arguments]
         for number, (title, options) in enumerate(self.groups.items(), 1):
             group = cyclopts.Group(title, sort_key=number)
             parameters += [_parameter(option, inspect.Parameter.KEYWORD_ONLY, group) for option in options]
@@ -58,7 +60,7 @@ class Verb:
 REQUIRED = object()
 
 
-def _parameter(option: Option, kind: Any, group: cyclopts.Group | None) -> inspect.Parameter:
+def _parameter(option: Option, kind: Any, group: cyclopts.Group) -> inspect.Parameter:
     positional = kind is inspect.Parameter.POSITIONAL_ONLY
     switch = option.type is bool and not positional
     shown = "" if option.default in (None, REQUIRED, "") else _text(option.default)
@@ -70,10 +72,11 @@ def _parameter(option: Option, kind: Any, group: cyclopts.Group | None) -> inspe
         help=about,
         metavar=None if switch or positional else metavar,
         show_default=(lambda _: shown) if shown else False,
-        **({"group": group} if group else {}),
+        group=group,
     )
     default = inspect.Parameter.empty if option.default is REQUIRED else None
-    return inspect.Parameter(option.name, kind, default=default, annotation=Annotated[bool if switch else str, settings])
+    shape = Annotated[bool if switch else str, settings]
+    return inspect.Parameter(option.name, kind, default=default, annotation=shape)
 
 
 def _text(value: Any) -> str:
@@ -91,5 +94,6 @@ def _one_line(error: cyclopts.CycloptsError, verb: str, flags: Sequence[str]) ->
         word = error.token.keyword or str(error.token.value)
         return f"{verb} has no option {word}.{nearest(word, flags)}"
     if isinstance(error, cyclopts.UnusedCliTokensError):
-        return f"{verb}: {' '.join(map(repr, error.unused_tokens))} is one argument too many; see 'elegan {verb} --help'."
+        words = " ".join(map(repr, error.unused_tokens or []))
+        return f"{verb}: {words} is one argument too many; see 'elegan {verb} --help'."
     return " ".join(str(error).split())

@@ -31,7 +31,7 @@ def main(tokens: Sequence[str]) -> int:
 
 def verb(tokens: Sequence[str]) -> Verb:
     """The verb with the flags of the game of the run that the tokens name, if they name one."""
-    groups = {"Options": FLAGS}
+    groups: dict[str, Sequence[Option]] = {"Options": FLAGS}
     about = "Draw samples from a run."
     run = next((RunDirectory(token) for token in tokens if RunDirectory(token).options_file.is_file()), None)
     if run is not None:

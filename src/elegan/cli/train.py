@@ -24,7 +24,9 @@ FLAGS = (
     Option("preset", str | None, None, "named settings of the game, or none; by default those called like the data"),
     Option("size", int | None, None, "resize images to this side"),
     Option("half_life_images", int | None, None, "half-life of the moving average, in images"),
-    Option("until_still", float | None, None, "stop once the parameters change less than this, relatively, in 1,000 steps"),
+    Option(
+        "until_still", float | None, None, "stop once 1,000 steps change the parameters by less than this, relatively"
+    ),
 )
 MACHINE = (
     Option("device", str, "auto", "auto, cpu, or cuda"),
@@ -47,10 +49,10 @@ def main(tokens: Sequence[str]) -> int:
 
 def verb(tokens: Sequence[str]) -> Verb:
     """The verb with the flags of the game that the tokens name; with those of none if they name none."""
-    groups = {"Training": FLAGS, "Machine": MACHINE}
+    groups: dict[str, Sequence[Option]] = {"Training": FLAGS, "Machine": MACHINE}
     game = named(tokens)
     if game is None:
-        games = "".join(f"\n  {name:10} {zoo.describe(name).title}" for name in zoo.names())
+        games = "".join(f"\n  {name:10} {zoo.describe(name).title.split(':')[0]}" for name in zoo.names())
         about = f"Train a game on data.\n\nGames (elegan train GAME --help shows the options of one):\n{games}"
         groups[f"Options of {GAME}, the default game"] = zoo.describe(GAME).options
     else:
@@ -74,6 +76,7 @@ def named(tokens: Sequence[str]) -> GameFile | None:
             from elegan.data.sources import known_data
 
             if tokens[0] in known_data() or Path(tokens[0]).exists():
-                raise OptionError(f"{tokens[0]!r} is data, not a game: write 'elegan train {GAME} {tokens[0]}'.") from None
+                remedy = f"write 'elegan train {GAME} {tokens[0]}'"
+                raise OptionError(f"{tokens[0]!r} is data, not a game: {remedy}.") from None
             raise error from None
     return None

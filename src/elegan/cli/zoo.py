@@ -41,7 +41,7 @@ def list_games() -> int:
 def show(game: GameFile) -> int:
     print(f"{game.name}: {game.doc}\n")
     print(f"tasks: {', '.join(game.tasks)}")
-    print(f"training: {_pairs(game.training)}")
+    print(f"recipe: {_pairs(game.recipe)}")
     for title, options in (("options", game.options), ("options of a sample", game.sample_options)):
         if options:
             print(f"\n{title}:")

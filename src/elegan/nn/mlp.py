@@ -1,6 +1,7 @@
 """Fully connected stacks on flattened samples."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 def hidden(sizes: Sequence[int], *, norm: bool = False, dropout: float = 0.0, slope: float = 0.2) -> nn.Sequential:
     """Linear layers between the given sizes, each followed by [BatchNorm,] LeakyReLU [, dropout]."""
     layers: list[nn.Module] = []
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in pairwise(sizes):
         layers.append(nn.Linear(before, after, bias=not norm))
         if norm:
             layers.append(nn.BatchNorm1d(after))

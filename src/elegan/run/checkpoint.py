@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, and read only if their manifest proves them whole. Imports no torch.
 
-A checkpoint is a directory `step-00001000/` of safetensors files and a `manifest.json` with the size and SHA-256 of each.
-It is written under another name, synced file by file, and renamed at the end; nothing is ever overwritten.
+A checkpoint is a directory `step-00001000/` of safetensors files and a `manifest.json` with the size and SHA-256 of
+each. It is written under another name, synced file by file, and renamed at the end; nothing is ever overwritten.
 """
 
 import contextlib
@@ -65,9 +65,11 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensors], facts: Mappin
     except OSError as error:
         with contextlib.suppress(OSError):
             shutil.rmtree(part)
-        full = " Free some space," if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else " See to it,"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = f"{'Free some space' if full else 'Mend that'}, then resume."
+        reason = error.strerror or error
         raise ResourceError(
-            f"checkpoint {final} could not be written ({error.strerror or error}); older ones are intact.{full} then resume."
+            f"checkpoint {final} cannot be written ({reason}); older ones are intact. {remedy}"
         ) from error
     return final
 

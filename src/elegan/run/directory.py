@@ -19,7 +19,7 @@ SCHEMA = 1
 class RunDirectory:
     """Paths of a run, and its options."""
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: str | os.PathLike[str]):
         self.path = Path(path)
         self.options_file = self.path / "options.json"
         self.events_file = self.path / "events.jsonl"
@@ -30,7 +30,7 @@ class RunDirectory:
         return f"RunDirectory({str(self.path)!r})"
 
     @classmethod
-    def create(cls, path: Path | str) -> "RunDirectory":
+    def create(cls, path: str | os.PathLike[str]) -> "RunDirectory":
         """Make the directory of a new run.
 
         Raises `RunInUseError` if something is there already, `ResourceError` if it cannot be written.
@@ -50,7 +50,7 @@ class RunDirectory:
         return run
 
     @classmethod
-    def open(cls, path: Path | str) -> "RunDirectory":
+    def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
         """The directory of a run that exists. Raises `CheckpointError` if there is none."""
         run = cls(path)
         if not run.path.exists():

@@ -80,9 +80,8 @@ def copy_named(targets: Mapping[str, Tensor], sources: Mapping[str, np.ndarray],
     for name, target in targets.items():
         value = torch.from_numpy(sources[name])
         if value.shape != target.shape:
-            raise CheckpointError(
-                f"{found.path} does not fit this game: {name!r} is {tuple(value.shape)} there, {tuple(target.shape)} here."
-            )
+            shapes = f"{tuple(value.shape)} there, {tuple(target.shape)} here"
+            raise CheckpointError(f"{found.path} does not fit this game: {name!r} is {shapes}.")
         target.copy_(value)
 
 

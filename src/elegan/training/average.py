@@ -36,7 +36,8 @@ class Average:
         if passed * UPDATES_PER_HALF_LIFE < half_life:
             return
         weight = 1 - 0.5 ** (passed / half_life) if half_life > 0 else 1.0
-        mine, its = list(self.game.parameters()), list(game.parameters())
+        mine: list[Tensor] = [*self.game.parameters()]
+        its: list[Tensor] = [*game.parameters()]
         torch._foreach_lerp_(mine, its, weight)
         for here, there in zip(self.game.buffers(), game.buffers(), strict=True):
             here.copy_(there)

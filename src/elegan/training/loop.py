@@ -15,7 +15,7 @@ from functools import cache, cached_property
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from elegan.data.batches import Batches
 from elegan.errors import DivergenceError, nearest
@@ -209,7 +209,7 @@ class Loop:
             return self._update(turn, movers, sums, before)
 
     def _update(
-        self, turn: Turn, movers: list[nn.Parameter], terms: dict[str, Tensor], before: list[Tensor]
+        self, turn: Turn, movers: list[Tensor], terms: dict[str, Tensor], before: list[Tensor]
     ) -> dict[str, Tensor]:
         if self.world.size > 1:
             terms = self._reduce(movers, terms)
@@ -253,7 +253,7 @@ class Loop:
                 terms[name] = value.float()
         return terms
 
-    def _reduce(self, movers: list[nn.Parameter], terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _reduce(self, movers: list[Tensor], terms: dict[str, Tensor]) -> dict[str, Tensor]:
         """Sum gradients, terms and wishes over the ranks, and take shard 0's buffers, in one all-reduce."""
         first = self.world.rank == 0
         exists = torch.tensor([p.grad is not None for p in movers], dtype=torch.float32, device=self.device)
@@ -278,7 +278,7 @@ class Loop:
 
     # -- who moves ------------------------------------------------------------------------------------------------
 
-    def _freeze_all_but(self, turn: Turn) -> list[nn.Parameter]:
+    def _freeze_all_but(self, turn: Turn) -> list[Tensor]:
         movers = self.state.optim.movers(turn.players)
         if self._frozen_for != turn.players:
             moving = set(movers)
@@ -360,6 +360,7 @@ def batches_per_step(turns: Iterable[Turn]) -> int:
 def steps_for(game: Game, images: int, batch: int) -> int:
     """Steps after which a training has read at least so many real images."""
     step = 0
+    a_step = batch
     for phase in game.phases():
         a_step = batch * batches_per_step(phase.turns())
         needed = -(-images // a_step)

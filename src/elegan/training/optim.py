@@ -3,15 +3,16 @@
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from elegan.game import SGD, Adam, Game, Optim, RMSprop, player
 
-Moments = defaultdict[nn.Parameter, dict[str, Tensor]]
+Moments = defaultdict[Tensor, dict[str, Any]]  # by parameter
 
-BUILDERS: dict[type[Optim], Callable[[list[nn.Parameter]], torch.optim.Optimizer]] = {
+BUILDERS: dict[type[Optim], Callable[[list[Tensor]], torch.optim.Optimizer]] = {
     Adam: partial(torch.optim.AdamW, fused=True),
     RMSprop: torch.optim.RMSprop,
     SGD: partial(torch.optim.SGD, fused=True),
@@ -23,12 +24,12 @@ class Optimisers:
 
     def __init__(self, game: Game):
         self.game = game
-        self.names = {p: name for name, p in game.named_parameters()}
+        self.names: dict[Tensor, str] = {p: name for name, p in game.named_parameters()}
         self.moments: dict[type[Optim], Moments] = {kind: defaultdict(dict) for kind in BUILDERS}
         self._built: dict[tuple[type[Optim], str], torch.optim.Optimizer] = {}
-        self._movers: dict[str, list[nn.Parameter]] = {}
+        self._movers: dict[str, list[Tensor]] = {}
 
-    def movers(self, players: str) -> list[nn.Parameter]:
+    def movers(self, players: str) -> list[Tensor]:
         """The parameters of some players, each once, in the game's order."""
         if players not in self._movers:
             found = {id(p) for name in players.split() for p in player(self.game, name).parameters()}
@@ -93,7 +94,7 @@ class Optimisers:
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take moments from `tensors()` of another time, with the parameters' strides (a fused step pairs by storage)."""
+        """Take moments from `tensors()` of another time, in the parameters' strides: a fused step pairs by storage."""
         self.forget()
         kinds = {kind.__name__: kind for kind in BUILDERS}
         by_name = {name: p for p, name in self.names.items()}

@@ -37,6 +37,15 @@ class Choice:
         torch.set_num_threads(self.threads)
 
 
+def place(game: Game, choice: Choice) -> None:
+    """Put a game on the device of a choice, its convolutions channels-last, its players in the precision chosen."""
+    for p in game.parameters():
+        if p.ndim == 4:
+            p.data = p.data.contiguous(memory_format=torch.channels_last)
+    game.to(choice.device)
+    install(game, choice.precision)
+
+
 def install(game: Game, precision: Precision) -> None:
     """Make each player of `game` compute in `precision`; a no-op for fp32. Copies of the game carry it along."""
     if precision == "fp32":
@@ -99,7 +108,7 @@ def choose(
         kind: Precision = "bf16" if native else "fp32"
         return Choice(name, kind, threads or torch.get_num_threads(), f"{kind} is what this device multiplies natively")
     times = _remembered(cache or probe_file())
-    wanted = {
+    wanted: Times = {
         (p, t): s
         for (p, t), s in times.items()
         if (precision in ("auto", p)) and (threads is None or t == min(threads, max(t for _, t in times)))

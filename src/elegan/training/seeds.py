@@ -1,4 +1,4 @@
-"""Randomness as a function of the place in a run: the generator is seeded anew before each shard, so it has no history."""
+"""Randomness as a function of the place in a run: the generator is seeded anew before each shard, without history."""
 
 import torch
 

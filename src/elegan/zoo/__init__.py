@@ -75,6 +75,6 @@ def settings(name: str, preset: str | None, values: dict[str, Any], data: str = 
         raise OptionError(f"{name} has no preset {preset!r}.{nearest(preset, ['none', *file.presets])}")
     chosen = {} if preset == "none" else dict(file.presets[preset])
     known = {option.name for option in file.options}
-    training = {**file.training, **{n: v for n, v in chosen.items() if n not in known}}
+    training = {**file.recipe, **{n: v for n, v in chosen.items() if n not in known}}
     options = check(file.options, {**{n: v for n, v in chosen.items() if n in known}, **values}, name)
     return Settings(name, preset, options, training)

@@ -20,7 +20,7 @@ from elegan.penalties import r1_r2
 
 
 class CGAN(Game):
-    training = dict(batch=64, steps=10_000, half_life_images=20_000)
+    recipe = dict(batch=64, steps=10_000, half_life_images=20_000)
 
     def __init__(
         self,
@@ -30,7 +30,8 @@ class CGAN(Game):
         label_dim: int = 50,       # dimensions of the label's embedding in the generator
         width: int = 64,           # channels at half resolution
         condition: Literal["projection", "channels"] = "projection",  # how the judge sees the label
-        loss: Literal["non-saturating", "hinge", "least-squares", "relativistic-pairing"] = "non-saturating",  # adversarial loss
+        loss: Literal["non-saturating", "hinge", "least-squares",
+                      "relativistic-pairing"] = "non-saturating",  # adversarial loss
         gamma: float = 0.0,        # weight γ of the penalties γ/2 (R1 + R2); 0 leaves them out
         penalised: float = 0.25,   # share of the batch on which the penalties are taken
         lr: float = 2e-4,          # learning rate of both players

@@ -1,7 +1,7 @@
 """CycleGAN: translate between two sets of images without pairs, by going there and back again.
 
-Zhu, Park, Isola and Efros, 2017, arXiv:1703.10593. Takes data with two fields, `a` and `b`. Two generators, G: a -> b and
-F: b -> a, two judges, least squares, and a pool of earlier drawings that keeps the judges from forgetting.
+Zhu, Park, Isola and Efros, 2017, arXiv:1703.10593. Takes data with two fields, `a` and `b`. Two generators, G: a -> b
+and F: b -> a, two judges, least squares, and a pool of earlier drawings that keeps the judges from forgetting.
 
     elegan train cyclegan horse2zebra/ --size 128 --batch 1
 """
@@ -16,7 +16,7 @@ from elegan.nn.init import dcgan_
 
 class CycleGAN(Game):
     tasks = ("translation",)
-    training = dict(batch=1, steps=100_000, half_life_images=0)
+    recipe = dict(batch=1, steps=100_000, half_life_images=0)
 
     def __init__(
         self,
@@ -104,8 +104,8 @@ class Residual(nn.Sequential):
             nn.Conv2d(width, width, 3, padding=1, padding_mode="reflect"), nn.InstanceNorm2d(width),
         )  # fmt: skip
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+    def forward(self, input: Tensor) -> Tensor:
+        return input + super().forward(input)
 
 
 class Translator(nn.Module):

@@ -18,7 +18,7 @@ from elegan.penalties import r1_r2
 
 
 class DCGAN(Game):
-    training = dict(batch=64, steps=10_000, half_life_images=20_000)
+    recipe = dict(batch=64, steps=10_000, half_life_images=20_000)
 
     def __init__(
         self,
@@ -40,11 +40,10 @@ class DCGAN(Game):
         beta1: float = 0.5,          # first moment of Adam
     ):  # fmt: skip
         super().__init__(spec)
-        nets = dict(base=base, kernel=kernel)
-        self.G = dcgan_(
-            ConvGenerator(z_dim, spec.shape, width, stem=stem, slope=slope, **nets)
-        )  # (B, z) -> (B, C, H, W)
-        self.D = dcgan_(ConvJudge(spec.shape, width, norm=judge_norm, dropout=dropout, **nets))  # (B, C, H, W) -> (B,)
+        shape = spec.shape
+        # (B, z) -> (B, C, H, W), and (B, C, H, W) -> (B,)
+        self.G = dcgan_(ConvGenerator(z_dim, shape, width, base=base, kernel=kernel, stem=stem, slope=slope))
+        self.D = dcgan_(ConvJudge(shape, width, base=base, kernel=kernel, norm=judge_norm, dropout=dropout))
 
     @classmethod
     def accepts(cls, spec):

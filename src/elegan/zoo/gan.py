@@ -18,7 +18,7 @@ from elegan.nn.mlp import MLPGenerator, MLPJudge
 
 
 class GAN(Game):
-    training = dict(batch=64, steps=10_000)
+    recipe = dict(batch=64, steps=10_000)
 
     def __init__(
         self,

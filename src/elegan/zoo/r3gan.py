@@ -23,7 +23,7 @@ from elegan.penalties import r1_r2
 
 
 class R3GAN(Game):
-    training = dict(batch=64, steps=10_000, half_life_images=50_000)
+    recipe = dict(batch=64, steps=10_000, half_life_images=50_000)
 
     def __init__(
         self,

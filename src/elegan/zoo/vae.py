@@ -16,7 +16,7 @@ from elegan.nn.mlp import MLPGenerator, hidden
 
 class VAE(Game):
     tasks = ("generation", "reconstruction")
-    training = dict(batch=64, steps=10_000, half_life_images=20_000)
+    recipe = dict(batch=64, steps=10_000, half_life_images=20_000)
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from elegan.penalties import gradient_penalty
 
 
 class WGANGP(Game):
-    training = dict(batch=64, steps=10_000, half_life_images=50_000)
+    recipe = dict(batch=64, steps=10_000, half_life_images=50_000)
 
     def __init__(
         self,
