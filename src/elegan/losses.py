@@ -178,6 +178,16 @@ def feature_matching(real: Features, fake: Features) -> Tensor:
     return _summed(lambda r, f: _difference(f, r.detach()).abs().mean(), real, fake)
 
 
+# Salimans et al. 2016 (arXiv 1606.03498), section 3.1
+def mean_feature_matching(real: Features, fake: Features) -> Tensor:
+    """‖E f(x) − E f(G(z))‖² over the batch, summed over layers and judges: for samples that are no pairs.
+
+    Features are tensors (B, …) in lists nested to any depth, alike on both sides; gradients reach the fake side only.
+    Raises ValueError if the sides differ in number of layers or in shape.
+    """
+    return _summed(lambda r, f: _difference(f.mean(0), r.detach().mean(0)).square().sum(), real, fake)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 
 

@@ -191,3 +191,18 @@ def test_feature_matching_teaches_the_fake_side_only():
     losses.feature_matching([real], [fake]).backward()
     assert real.grad is None
     np.testing.assert_allclose(fake.grad, np.sign((fake - real).detach().numpy()) / 12)
+
+
+def test_mean_feature_matching_compares_batch_means_of_every_layer():
+    rng = np.random.default_rng(5)
+    real = [rng.normal(size=(6, 4)), rng.normal(size=(6, 2, 3))]
+    fake = [rng.normal(size=(6, 4)), rng.normal(size=(6, 2, 3))]
+    expected = sum(((r.sum(0) / 6 - f.sum(0) / 6) ** 2).sum() for r, f in zip(real, fake, strict=True))
+    sides = [[torch.tensor(a, requires_grad=True) for a in side] for side in (real, fake)]
+    value = losses.mean_feature_matching(*sides)
+    assert value.item() == pytest.approx(expected, rel=1e-12)
+    value.backward()
+    assert all(r.grad is None for r in sides[0])
+    assert all(f.grad is not None for f in sides[1])
+    shuffled = [f.detach()[torch.randperm(6)] for f in sides[1]]
+    assert losses.mean_feature_matching(sides[0], shuffled).item() == pytest.approx(expected, rel=1e-12)
