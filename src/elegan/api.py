@@ -21,7 +21,7 @@ from elegan.data.batches import Batches
 from elegan.data.codec import codec_of
 from elegan.data.source import Source
 from elegan.data.sources import known_data, open_data
-from elegan.errors import DataError, ElegantError, OptionError, nearest
+from elegan.errors import CheckpointError, DataError, ElegantError, OptionError, nearest
 from elegan.exporting.samples import GridListener, Samples
 from elegan.game import Game
 from elegan.run import checkpoint
@@ -45,6 +45,7 @@ Plan = dict[str, Any]
 
 DEFAULT_GAME, DEFAULT_DATA = "dcgan", "digits"
 TRAINING = {"batch": 64, "steps": 10_000, "half_life_images": 20_000}  # where neither a game nor a preset says more
+LASTING = ("batch", "shards", "seed", "half_life_images")  # of the training, what no resume may change
 
 
 class Model:
@@ -172,6 +173,7 @@ def resume(
             f"--steps {steps} is less than the {training['steps']} this run was made for; it can only be raised."
         )
     found = checkpoint.newest(directory.checkpoints)
+    unchanged(directory, plan, found)
     source = open_data(plan["data"]["path"] or plan["data"]["name"], size=plan["data"]["size"])
     if source.fingerprint != plan["data"]["fingerprint"]:
         raise DataError(
@@ -185,9 +187,7 @@ def resume(
         trainee = build(plan, source.spec, choice)
         rows = training["batch"] // training["shards"]
         batches = Batches(source, rows=rows, shards=training["shards"], device=choice.device)
-        if steps is not None and steps > training["steps"]:
-            training["steps"] = steps
-            first_makes(peers, lambda: directory.write_options({k: v for k, v in plan.items() if k != "schema"}))
+        training["steps"] = steps or training["steps"]
         return fit(directory, plan, trainee, batches, found, listeners, progress)
 
 
@@ -198,6 +198,9 @@ def load(run: str | os.PathLike[str]) -> Model:
     found = checkpoint.newest(directory.checkpoints)
     game = zoo.build(plan["game"], Spec.from_json(plan["spec"]), **from_json(plan["options"]))
     copy_named(named_state(game), found.tensors["average"], found)
+    for name, value in from_json(found.facts["state"]["changes"]).items():
+        if name in game.options:
+            setattr(game, name, value)
     game.eval().requires_grad_(False)
     game.step, game.images = found.step, found.facts["state"]["images"]
     game.before()
@@ -260,14 +263,17 @@ def fit(
             follow(game, batches, training, state, heard)
             return Model(run, plan, state.average.game, state.step, signals.received)
         with run.held():
+            if found is not None and run.read_options()["training"] != training:
+                run.write_options(plan)
             log = EventLog(run.events_file)
             manifest = {"game": plan["game"], "options": plan["options"], "fingerprint": plan["data"]["fingerprint"]}
-            saver = Checkpointer(run, log, {**manifest, "versions": plan["versions"]}, still)
+            manifest |= {"training": {n: training[n] for n in LASTING}, "versions": plan["versions"]}
+            saver = Checkpointer(run, log, manifest, still)
             facts = {"game": plan["game"], "data": plan["data"]["name"]}
             shown = batches(training["seed"], 0, 0, batches.rows)
             grids = GridListener(run.samples, facts, shown, training["seed"])
             log.write("resumed" if found else "started", step=state.step, game=plan["game"], compute=plan["compute"])
-            heard = [log, grids, saver, signals, *([still] if still else []), *listeners]
+            heard = [log, grids, *([still] if still else []), saver, signals, *listeners]  # the saver keeps `still`
             if progress is not None:
                 heard.append(progress(run, plan))
             try:
@@ -275,7 +281,8 @@ def fit(
             except KeyboardInterrupt:
                 raise  # a second Ctrl-C: the last checkpoint has to do
             except BaseException:
-                saver.save(game, state)
+                if state.whole:
+                    saver.save(game, state)
                 raise
             finally:
                 for listener in heard:
@@ -331,6 +338,19 @@ def recorded_data(data: str | os.PathLike[str], source: Source, size: int | None
         "name": str(data), "path": path, "split": "train", "size": size, "count": len(source), "about": source.about,
         "fingerprint": source.fingerprint,
     }  # fmt: skip
+
+
+def unchanged(run: RunDirectory, plan: Plan, found: checkpoint.Checkpoint) -> None:
+    """Raise `CheckpointError` with the difference if the options were edited since a checkpoint was written."""
+    pairs = [("game", plan["game"], found.facts["game"])]
+    for part in ("options", "training"):
+        pairs += [(f"{part}.{n}", plan[part].get(n), was) for n, was in found.facts[part].items()]
+    for name, now, was in pairs:
+        if now != was:
+            raise CheckpointError(
+                f"{run.options_file} says {name} is {now!r}, but it was {was!r} when {found.path.name} was written: "
+                "put it back, or train a new run."
+            )
 
 
 def from_json(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 0
+        except OSError as error:
+            return _fail(f"{error.filename or 'the system'}: {error.strerror or error}.", 6)
         except MemoryError:
             return _fail("out of memory: try a smaller --batch, or a smaller --width.", 6)
         except RuntimeError as error:
@@ -70,7 +72,7 @@ def _dispatch(tokens: list[str]) -> int:
 def _fail(line: str, code: int) -> int:
     if os.environ.get("ELEGAN_DEBUG"):
         traceback.print_exc()
-    print("elegan: " + " ".join(line.split()), file=sys.stderr)
+    sys.stderr.write("elegan: " + " ".join(line.split()) + "\n")  # whole, also beside other processes
     return code
 
 

@@ -74,7 +74,8 @@ def _parameter(option: Option, kind: Any, group: cyclopts.Group) -> inspect.Para
         show_default=(lambda _: shown) if shown else False,
         group=group,
     )
-    default = inspect.Parameter.empty if option.default is REQUIRED else None
+    none_typed = False if switch else ""  # of the type shown: once pydantic is loaded, the library checks this too
+    default = inspect.Parameter.empty if option.default is REQUIRED else none_typed
     shape = Annotated[bool if switch else str, settings]
     return inspect.Parameter(option.name, kind, default=default, annotation=shape)
 

@@ -1,11 +1,14 @@
 """Progress of a training: a live bar on a terminal, plain lines elsewhere."""
 
+import os
 import time
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
+from rich.progress import Progress as Bar
+from rich.text import Text
 
 from elegan.api import Model, Plan
 from elegan.run.directory import RunDirectory
@@ -30,21 +33,18 @@ class Progress:
         self.shown = self.mark_time = time.monotonic()
         self.mark_images: int | None = None
         self.rate = 0.0
-        self.bar: RichProgress | None = None
+        self.live: Live | None = None
         if self.console.is_terminal:
-            columns = (
-                TextColumn("step {task.completed:,}/{task.total:,}"),
-                BarColumn(bar_width=20),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[terms]}", markup=False),
-            )
-            self.bar = RichProgress(*columns, console=self.console)
-            self.task = self.bar.add_task("", total=self.total, terms="")
-            self.bar.start()
+            counts = TextColumn("step {task.completed:,}/{task.total:,}")
+            rate = TextColumn("{task.fields[rate]}", markup=False)
+            self.bar = Bar(counts, BarColumn(bar_width=24), TimeRemainingColumn(), rate, auto_refresh=False)
+            self.task = self.bar.add_task("", total=self.total, rate="")
+            self.live = Live(self.bar, console=self.console, auto_refresh=False)
+            self.live.start()
 
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
-        wait = SHOWN_EVERY if self.bar else LINE_EVERY
+        wait = SHOWN_EVERY if self.live else LINE_EVERY
         if self.mark_images is None:
             self.mark_time, self.mark_images = now, event.images
         if now - self.shown < wait and event.step not in (1, self.total):
@@ -54,23 +54,31 @@ class Progress:
             rate = (event.images - self.mark_images) / (now - self.mark_time)
             self.rate = rate if not self.rate else 0.7 * self.rate + 0.3 * rate
             self.mark_time, self.mark_images = now, event.images
-        rate = f"{self.rate:,.0f} img/s  " if self.rate else ""
-        text = f"{rate}{terms(event.terms)}{self.newest()}"
-        if self.bar:
-            self.bar.update(self.task, completed=event.step, terms=text)
-        else:
-            seconds = (self.total - event.step) * event.images / event.step / self.rate if self.rate else None
-            left = f"{seconds:,.0f} s left  " if seconds is not None else ""
-            self.console.print(f"step {event.step:,}/{self.total:,}  {left}{text}", markup=False, soft_wrap=True)
+        rate = f"{self.rate:,.0f} img/s" if self.rate else ""
+        if self.live:
+            self.bar.update(self.task, completed=event.step, rate=rate)
+            lines = [Text(terms(event.terms)), *([Text(self.newest())] if self.newest() else [])]
+            self.live.update(Group(self.bar, *lines), refresh=True)
+            return
+        seconds = (self.total - event.step) * event.images / event.step / self.rate if self.rate else None
+        parts = [
+            f"step {event.step:,}/{self.total:,}",
+            f"{seconds:,.0f} s left" if seconds is not None else "",
+            rate,
+            terms(event.terms),
+            self.newest(),
+        ]
+        self.console.print("  ".join(part for part in parts if part), markup=False, soft_wrap=True)
 
     def newest(self) -> str:
+        """The path of the newest grid; empty if there is none yet."""
         grids = sorted(self.run.samples.glob("[0-9]*.png"))
-        return f"  {grids[-1]}" if grids else ""
+        return str(grids[-1]) if grids else ""
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        if self.bar:
-            self.bar.stop()
+        if self.live:
+            self.live.stop()
 
 
 def terms(values: dict[str, Any]) -> str:
@@ -81,6 +89,8 @@ def terms(values: dict[str, Any]) -> str:
 def finish(model: Model) -> int:
     """Say how a training ended and what to do next; its exit status."""
     run = model.run.path
+    if int(os.environ.get("RANK", "0")) > 0:  # the first of several processes speaks for all
+        return 143 if model.stopped_by else 0
     if model.stopped_by:
         print(f"stopped by {model.stopped_by} after step {model.step:,}, saved. Go on with: elegan resume {run}")
         return 143

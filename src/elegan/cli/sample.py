@@ -1,6 +1,7 @@
 """`elegan sample RUN`: the verb's flags, and those of the run's game."""
 
 from collections.abc import Sequence
+from os.path import isfile
 from pathlib import Path
 
 from elegan import zoo
@@ -33,7 +34,7 @@ def verb(tokens: Sequence[str]) -> Verb:
     """The verb with the flags of the game of the run that the tokens name, if they name one."""
     groups: dict[str, Sequence[Option]] = {"Options": FLAGS}
     about = "Draw samples from a run."
-    run = next((RunDirectory(token) for token in tokens if RunDirectory(token).options_file.is_file()), None)
+    run = next((RunDirectory(token) for token in tokens if isfile(RunDirectory(token).options_file)), None)
     if run is not None:
         game = zoo.describe(run.read_options()["game"])
         groups[f"Options of {game.name}"] = game.sample_options

@@ -1,7 +1,7 @@
 """`elegan train [GAME] [DATA]`: verb flags, and the flags of the game."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from os.path import exists
 
 from elegan import zoo
 from elegan.cli.parser import Verb
@@ -75,7 +75,7 @@ def named(tokens: Sequence[str]) -> GameFile | None:
         except ElegantError as error:
             from elegan.data.sources import known_data
 
-            if tokens[0] in known_data() or Path(tokens[0]).exists():
+            if tokens[0] in known_data() or exists(tokens[0]):
                 remedy = f"write 'elegan train {GAME} {tokens[0]}'"
                 raise OptionError(f"{tokens[0]!r} is data, not a game: {remedy}.") from None
             raise error from None

@@ -37,6 +37,10 @@ def marks(facts: Mapping[str, object]) -> PngInfo:
 def save_png(picture: Image.Image, path: Path, facts: Mapping[str, object]) -> Path:
     """Write a marked PNG; whole or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
-    picture.save(part, format="PNG", pnginfo=marks(facts))
-    part.replace(path)
+    try:
+        picture.save(part, format="PNG", pnginfo=marks(facts))
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     return path

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -90,20 +91,28 @@ class GridListener:
     def __init__(self, folder: Path, facts: Mapping[str, object], batch: Mapping[str, Tensor], seed: int = 0):
         self.folder, self.facts, self.batch, self.seed = folder, facts, batch, seed
         self.drawn_step = -1
+        self._failed = False
 
     def __call__(self, event: Event) -> None:
         if wanted_at(event.step):
             self.draw(event.state.average.game, event.step)
 
     def draw(self, game: Game, step: int) -> Path | None:
-        """Draw now, unless this very step is drawn. None if the game makes nothing one could show."""
+        """Draw now, unless this step is drawn. None if there is nothing one could show, or the disk refuses."""
         if step == self.drawn_step:
             return None
         self.drawn_step = step
         picture = self.picture(game, step)
         if picture is None:
             return None
-        return save_png(picture, self.folder / f"{step:08d}.png", {**self.facts, "step": step, "seed": self.seed})
+        path = self.folder / f"{step:08d}.png"
+        try:
+            return save_png(picture, path, {**self.facts, "step": step, "seed": self.seed})
+        except OSError as error:
+            if not self._failed:
+                warnings.warn(f"{path} cannot be written ({error.strerror or error}); training goes on.", stacklevel=2)
+            self._failed = True
+            return None
 
     def picture(self, game: Game, step: int) -> Image.Image | None:
         """Eight rows of samples (one column a class if there are labels); points over real ones; or translations."""

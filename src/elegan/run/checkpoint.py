@@ -58,7 +58,7 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensors], facts: Mappin
             _write_synced(part / f"{name}.safetensors", content)
             files[f"{name}.safetensors"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
         manifest = {"schema": SCHEMA, "step": step, "files": files, "facts": dict(facts)}
-        _write_synced(part / MANIFEST, json.dumps(manifest, indent=1).encode())
+        _write_synced(part / MANIFEST, json.dumps({**manifest, "sha256": _seal(manifest)}, indent=1).encode())
         _sync_folder(part)
         part.rename(final)
         _sync_folder(folder)
@@ -72,6 +72,11 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensors], facts: Mappin
             f"checkpoint {final} cannot be written ({reason}); older ones are intact. {remedy}"
         ) from error
     return final
+
+
+def _seal(manifest: Mapping[str, Any]) -> str:
+    """The checksum of a manifest's own content."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _write_synced(path: Path, content: bytes) -> None:
@@ -136,17 +141,17 @@ def newest(folder: Path) -> Checkpoint:
 def _read(path: Path) -> Checkpoint:
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
-        version, step, files = manifest["schema"], manifest["step"], dict(manifest["files"])
-        facts = dict(manifest["facts"])
-        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+        if (version := manifest["schema"]) != SCHEMA:
+            remedy = "use the version that wrote it"
+            raise CheckpointError(f"{path} has layout {version!r}, this elegan reads {SCHEMA}: {remedy}.")
+        step, seal, facts = manifest["step"], manifest.pop("sha256"), dict(manifest["facts"])
+        listed = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        if seal != _seal(manifest) or path.name != f"step-{step:08d}":
+            raise ValueError(seal)
     except OSError as error:
         raise CheckpointError(f"{path / MANIFEST} cannot be read ({error.strerror}).") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path / MANIFEST} is damaged.") from error
-    if version != SCHEMA:
-        raise CheckpointError(
-            f"{path} has layout {version!r}, this elegan reads {SCHEMA}: use the version that wrote it."
-        )
     return Checkpoint(path, step, dict(_tensors(path, listed)), facts)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from elegan.errors import CheckpointError, ResourceError, RunInUseError
 
 SCHEMA = 1
+PARTS = {"game": str, "options": dict, "data": dict, "spec": dict, "training": dict, "compute": dict}
 
 
 class RunDirectory:
@@ -36,11 +37,10 @@ class RunDirectory:
         Raises `RunInUseError` if something is there already, `ResourceError` if it cannot be written.
         """
         run = cls(path)
-        if run.options_file.exists():
-            raise RunInUseError(
-                f"{run.path} already holds a run: continue it with 'elegan resume {run.path}', or choose another --out."
-            )
         try:
+            if run.options_file.exists():
+                remedy = f"continue it with 'elegan resume {run.path}', or choose another --out"
+                raise RunInUseError(f"{run.path} already holds a run: {remedy}.")
             if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
                 raise RunInUseError(f"{run.path} exists and is not an empty directory: choose another --out.")
             run.samples.mkdir(parents=True, exist_ok=True)
@@ -53,30 +53,40 @@ class RunDirectory:
     def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
         """The directory of a run that exists. Raises `CheckpointError` if there is none."""
         run = cls(path)
-        if not run.path.exists():
+        if not os.path.exists(run.path):  # false too for a name that no file could have
             raise CheckpointError(f"no run at {run.path}: no such directory.")
         if not run.options_file.is_file():
             raise CheckpointError(f"{run.path} is no run: it has no options.json.")
         return run
 
     def write_options(self, options: dict[str, Any]) -> None:
-        """Record what the run was made with; atomic, so that a killed process leaves the old file or the new one."""
+        """Record what the run was made with; atomic, so that a killed process leaves the old file or the new one.
+
+        Raises `ResourceError` if the disk refuses.
+        """
         part = self.options_file.with_suffix(".json.tmp")
-        with part.open("w", encoding="utf-8") as file:
-            json.dump({"schema": SCHEMA, **options}, file, indent=1, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(self.options_file)
+        try:
+            with part.open("w", encoding="utf-8") as file:
+                json.dump({**options, "schema": SCHEMA}, file, indent=1, ensure_ascii=False)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self.options_file)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise ResourceError(f"{self.options_file} cannot be written ({error.strerror}): make room.") from error
 
     def read_options(self) -> dict[str, Any]:
         """What the run was made with. Raises `CheckpointError` if the file is damaged or from another layout."""
         try:
             options = json.loads(self.options_file.read_text(encoding="utf-8"))
-            schema = options["schema"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{self.options_file} is damaged: {error}") from error
-        if schema != SCHEMA:
-            raise CheckpointError(f"{self.options_file} has layout {schema!r}, this elegan reads {SCHEMA}.")
+            if (schema := options["schema"]) != SCHEMA:
+                raise CheckpointError(f"{self.options_file} has layout {schema!r}, this elegan reads {SCHEMA}.")
+            for name, kind in PARTS.items():
+                if not isinstance(options[name], kind):
+                    raise ValueError(f"{name} is of type {type(options[name]).__name__}")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise CheckpointError(f"{self.options_file} is damaged ({type(error).__name__}: {error}).") from error
         return options
 
     @contextlib.contextmanager
@@ -85,7 +95,10 @@ class RunDirectory:
 
         Raises `RunInUseError` if another process holds it.
         """
-        handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ResourceError(f"{self.path} cannot be written ({error.strerror}).") from error
         try:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

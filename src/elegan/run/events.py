@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ class EventLog:
         self.start = time.monotonic()
         self._last: Event | None = None
         self._failed = False
+        self._torn = _torn(path)  # a crash may have cut the last line off; the next one must not join it
 
     def __call__(self, event: Event) -> None:
         if event.step <= 100 or event.step % 10 == 0:
@@ -32,11 +34,21 @@ class EventLog:
         line = {"v": SCHEMA, "kind": kind, "time": round(time.time(), 3), "seconds": seconds, **facts}
         try:
             with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.write("\n" * self._torn + json.dumps(line, ensure_ascii=False) + "\n")
+            self._torn = False
         except OSError as error:
             if not self._failed:
                 warnings.warn(f"{self.path} cannot be written ({error.strerror}); training goes on.", stacklevel=2)
             self._failed = True
+
+
+def _torn(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) != b"\n"
+    except OSError:
+        return False  # no log yet, or an empty one
 
 
 def _json_terms(terms: dict[str, float]) -> dict[str, float | str]:
@@ -48,14 +60,14 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a run as they count now: what a later `resumed` line supersedes, and torn lines, are left out."""
     lines: list[dict[str, Any]] = []
     if path.exists():
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 line = json.loads(text)
             except ValueError:
                 continue  # a line torn by a crash
-            if not isinstance(line, dict):
+            if not isinstance(line, dict) or not isinstance(line.get("step", 0), int):
                 continue
-            if line.get("kind") == "resumed":
+            if line.get("kind") == "resumed" and "step" in line:
                 lines = [old for old in lines if old.get("step", 0) <= line["step"]]
             lines.append(line)
     yield from lines

@@ -31,6 +31,11 @@ class Average:
     @torch.no_grad()
     def update(self, game: Game) -> None:
         """Move towards `game`, which has seen `game.images`; waits until a fiftieth of the half-life has passed."""
+        self.game.step, self.game.images = game.step, game.images
+        self._follow(game)
+        self.game.before()  # gates stand where the images do, as they will after loading
+
+    def _follow(self, game: Game) -> None:
         half_life = min(self.half_life_images, game.images * self.ramp)
         passed = game.images - self.images
         if passed * UPDATES_PER_HALF_LIFE < half_life:
@@ -42,22 +47,21 @@ class Average:
         for here, there in zip(self.game.buffers(), game.buffers(), strict=True):
             here.copy_(there)
         self.images = game.images
-        self.game.step, self.game.images = game.step, game.images
 
 
 @contextmanager
 def standing_statistics(game: Game, *, batches: int = 16, rows: int = 64, seed: int = 0) -> Iterator[Game]:
     """Inside, BatchNorm layers hold the statistics of `game`'s own samples (1809.11096, section 2), freshly measured.
 
-    Averaged weights and running statistics of other weights do not fit each other. On leaving, buffers are as before.
-    A game without BatchNorm, or that draws no samples, passes unchanged.
+    Averaged weights and running statistics of other weights do not fit each other. On leaving, buffers and modes are
+    as before. A game without BatchNorm, or that draws no samples, passes unchanged.
     """
     norms = [m for m in game.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     if not norms or "generation" not in game.tasks:
         yield game
         return
     before: list[tuple[Tensor, Tensor]] = [(b, b.clone()) for b in game.buffers()]
-    momenta = [m.momentum for m in norms]
+    ways = [(m.momentum, m.training) for m in norms]
     try:
         for norm in norms:
             norm.reset_running_stats()
@@ -71,9 +75,9 @@ def standing_statistics(game: Game, *, batches: int = 16, rows: int = 64, seed: 
             norm.eval()
         yield game
     finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
+        for norm, (momentum, training) in zip(norms, ways, strict=True):
             norm.momentum = momentum
-            norm.eval()
+            norm.train(training)
         with torch.no_grad():
             for buffer, value in before:
                 buffer.copy_(value)

@@ -62,6 +62,8 @@ def joined(device: str = "cpu") -> Iterator[World]:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
         yield world()
         return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
     try:
         yield world()

@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 from elegan.data.batches import Batches
-from elegan.errors import DivergenceError, nearest
+from elegan.errors import DivergenceError, OptionError, nearest
 from elegan.game import Game, Phase, Turn, player
+from elegan.options import Option, check, of_callable
 from elegan.training.average import Average
 from elegan.training.distributed import as_numbers, from_numbers, world
 from elegan.training.optim import Optimisers
@@ -40,6 +41,7 @@ class State:
     step: int = 0
     images: int = 0
     stream: int = 0
+    whole: bool = True  # False inside a step: some players have moved, others not yet
 
     @classmethod
     def fresh(cls, game: Game, *, half_life_images: float = 20_000, ramp: float = 0.05) -> "State":
@@ -117,6 +119,8 @@ class Loop:
         self.stopped = False
         self.device = game.device
         self._buffers = list(game.buffers())
+        floats = [b for b in self._buffers if b.is_floating_point() and b.numel()]
+        self._finite = [b for b in floats if b.isfinite().all()]  # and are to stay so; a mask may hold −inf
         self._fields = (*batches.spec, *batches.derived)
         self._frozen_for = ""
         self._phase_name: str | None = None
@@ -139,6 +143,7 @@ class Loop:
     def begin(self) -> list[Turn]:
         """Start a step: tell the game where it is, and return the turns of its phase."""
         game, state = self.game, self.state
+        state.whole = False
         game.rows, game.step, game.images = self.batches.rows, state.step, state.images
         with torch.no_grad():
             game.before()
@@ -163,6 +168,7 @@ class Loop:
         state.images += self.batches.batch * self._batches_per_step
         game.step, game.images = state.step, state.images
         state.average.update(game)
+        state.whole = True
         previous = self._report
         self._report = Report({**self._numbers, "bad": self._bad, "wishes": self._wishes})
         if previous is not None:
@@ -217,7 +223,9 @@ class Loop:
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         if turn.clip < float("inf"):
             torch._foreach_mul_(gradients, (turn.clip / (norm + 1e-6)).clamp(max=1.0))
-        bad = (~torch.isfinite(torch.stack([norm.float(), *terms.values()])).all()).float()
+        largest = torch._foreach_norm(self._finite, float("inf")) if self._finite else []
+        signs = torch.stack([norm.float(), *terms.values(), *(n.float() for n in largest)])
+        bad = (~torch.isfinite(signs).all()).float()
         skip = bad if turn.when is None else torch.maximum(bad, 1 - turn.when(terms).float())
         self.state.optim.step(turn.players, turn.optim, skip)
         if turn.then is not None:
@@ -325,13 +333,21 @@ class Loop:
 
     def _apply(self, name: str, value: Any) -> None:
         """Check a change and, if it names an option, set it; rates are put into the turns of each step."""
-        if name in self.game.options:
-            setattr(self.game, name, value)
-            return
-        names = {turn_name(turn) for phase in self.game.phases() for turn in phase.turns()}
-        rates = {f"{n}.lr" for n in names}
-        if name not in rates:
-            raise ValueError(f"no change named {name!r}.{nearest(name, rates | set(self.game.options))}")
+        game = self.game
+        rates = {f"{turn_name(turn)}.lr" for phase in game.phases() for turn in phase.turns()}
+        known = {n: Option(n, float, 0.0) for n in rates} | {o.name: o for o in of_callable(type(game).__init__)}
+        if name not in known:
+            raise ValueError(f"no change named {name!r}.{nearest(name, known)}")
+        value = check([known[name]], {name: tuple(value) if isinstance(value, list) else value}, game.name)[name]
+        if name in game.options:
+            before = getattr(game, name)
+            try:
+                setattr(game, name, value)
+                for phase in game.phases():
+                    phase.turns()
+            except (ValueError, ZeroDivisionError) as error:
+                setattr(game, name, before)
+                raise OptionError(f"{game.name} cannot go on with {name}={value!r}: {error}") from error
 
     def _steered(self, turn: Turn) -> Turn:
         rate = self.state.changes.get(f"{turn_name(turn)}.lr")

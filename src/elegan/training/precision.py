@@ -108,11 +108,8 @@ def choose(
         kind: Precision = "bf16" if native else "fp32"
         return Choice(name, kind, threads or torch.get_num_threads(), f"{kind} is what this device multiplies natively")
     times = _remembered(cache or probe_file())
-    wanted: Times = {
-        (p, t): s
-        for (p, t), s in times.items()
-        if (precision in ("auto", p)) and (threads is None or t == min(threads, max(t for _, t in times)))
-    }
+    near = None if threads is None else max(t for _, t in times if t <= threads)  # one thread is always measured
+    wanted: Times = {(p, t): s for (p, t), s in times.items() if precision in ("auto", p) and near in (None, t)}
     (kind, count), seconds = _best(wanted)
     base = times["fp32", 1]
     why = f"a step of the probe took {seconds * 1e3:.1f} ms, against {base * 1e3:.1f} ms in fp32 on one thread"
@@ -121,16 +118,16 @@ def choose(
 
 def _device(device: str) -> str:
     if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device == "cuda":
-        device = "cuda:0"
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     try:
         kind = torch.device(device)
     except RuntimeError:
         raise OptionError(f"--device {device!r} is no device; use auto, cpu or cuda.") from None
     if kind.type not in ("cpu", "cuda"):
         raise OptionError(f"--device {device!r} is not supported; use auto, cpu or cuda.")
-    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+    if kind.type == "cuda" and not 0 <= (kind.index or 0) < torch.cuda.device_count():
         raise ResourceError(f"--device {device}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu.")
     return device
 
@@ -164,15 +161,17 @@ def machine() -> str:
 
 
 def cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores this process may count on: those it may run on, shared with its peers under `torchrun`."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def _remembered(path: Path) -> Times:
     try:
         kept = json.loads(path.read_text())
-        if kept["machine"] == machine():
-            return {(p, t): s for p, t, s in kept["seconds"]}
+        times = {(p, t): s for p, t, s in kept["seconds"]}
+        if kept["machine"] == machine() and _sensible(times):
+            return times
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no probe yet, or one that cannot be read: measure
     times = probe()
@@ -185,6 +184,12 @@ def _remembered(path: Path) -> Times:
     except OSError:
         pass  # a cache that cannot be written costs a second at the next start, no more
     return times
+
+
+def _sensible(times: Times) -> bool:
+    """Whether a probe could have measured this."""
+    sound = (p in ("fp32", "bf16") and type(t) is int and t > 0 and 0 < s < float("inf") for (p, t), s in times.items())
+    return all(sound) and {("fp32", 1), ("bf16", 1)} <= times.keys()
 
 
 def probe(repeats: int = 5) -> Times:

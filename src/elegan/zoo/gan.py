@@ -9,6 +9,7 @@ Takes images and vectors of any shape. The presets `mlp`, `mlp-bn` and `conv` ar
 
 from typing import Literal
 
+import torch
 from torch import nn
 
 from elegan.game import Adam, Game, Turn
@@ -52,7 +53,7 @@ class GAN(Game):
     # Equation 1, the judge's side, halved as the tutorials do
     def d_loss(self, real):
         fake = self.sample(self.rows)
-        return {"adv": LOSSES[self.loss].judge(self.D(real), self.D(fake)) / 2}
+        return {"adv": LOSSES[self.loss].judge(*self.D(torch.cat([real, fake])).chunk(2)) / 2}
 
     def g_loss(self):
         return {"adv": LOSSES[self.loss].generator(None, self.D(self.sample(self.rows)))}

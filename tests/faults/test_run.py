@@ -1,0 +1,704 @@
+"""Runs on disk: damaged, killed, stopped, locked, changed, full. FAULTS 1, 4 to 7, 9, 10, 12, 18, 20."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import elegan
+from elegan.errors import CheckpointError, ResourceError
+from elegan.run import checkpoint, events, saving
+from elegan.run.directory import RunDirectory
+from elegan.zoo.dcgan import DCGAN
+from tests.conftest import ELEGAN, TINY, everything, state, tensors
+
+FILES = ("weights.safetensors", "average.safetensors", "optim.safetensors", "manifest.json")
+PATIENCE = 60
+
+
+def newest(run: Path) -> Path:
+    return max((run / "checkpoints").glob("step-????????"))
+
+
+def flip(path: Path, place: float = 0.5, bit: int = 3) -> None:
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * place)] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+DAMAGE = {
+    "flip": flip,
+    "flip-first": lambda path: flip(path, 0.0),
+    "flip-last": lambda path: flip(path, 0.99999),
+    "cut": cut,
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"\0"),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "missing": Path.unlink,
+    "folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+def sealed(manifest: dict) -> str:
+    """A manifest with its own checksum, as whoever forges one would write it."""
+    manifest = {name: value for name, value in manifest.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    return json.dumps({**manifest, "sha256": digest})
+
+
+def forge(run: Path, **changes) -> None:
+    """Change the newest manifest so that it still proves itself."""
+    path = newest(run) / "manifest.json"
+    path.write_text(sealed({**json.loads(path.read_text()), **changes}))
+
+
+def straight(small: Path, out: Path, steps: int) -> Path:
+    """The run that was never disturbed."""
+    elegan.train("dcgan", small, out=out, preset="tiny", steps=steps, batch=8, threads=1, precision="fp32")
+    return out
+
+
+def same(run: Path, other: Path) -> None:
+    assert state(run) == state(other)
+    assert tensors(run) == tensors(other)
+
+
+# ---- 5, 6: damaged checkpoints
+
+
+@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_named_and_passed_over(tiny_run, damage, file):
+    path = newest(tiny_run) / file
+    DAMAGE[damage](path)
+    before = everything(tiny_run)
+    with pytest.warns(UserWarning, match=re.escape(str(path))) as caught:
+        found = checkpoint.newest(tiny_run / "checkpoints")
+    assert found.step == 3
+    assert len(caught) == 1
+    assert "Using step-00000003 instead" in str(caught[0].message)
+    assert everything(tiny_run) == before
+
+
+def test_no_single_bit_of_a_manifest_goes_unnoticed(tiny_run):
+    path = newest(tiny_run) / "manifest.json"
+    content = path.read_bytes()
+    draw = random.Random(0)
+    for place in draw.sample(range(len(content)), 150):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1 << draw.randrange(8)]) + content[place + 1 :])
+        assert checkpoint.fault(newest(tiny_run)), content[max(0, place - 20) : place + 20]
+    path.write_bytes(content)
+    assert checkpoint.fault(newest(tiny_run)) == ""
+
+
+def test_a_resume_from_the_older_ends_where_the_undamaged_run_ends(tiny_run, tmp_path, small, cli):
+    flip(newest(tiny_run) / "weights.safetensors")
+    said = cli("resume", tiny_run, "--steps", 6)
+    assert said.code == 0
+    assert len(said.warned) == 1
+    assert "step-00000004/weights.safetensors is damaged: its checksum does not match" in said.warned[0]
+    same(tiny_run, straight(small, tmp_path / "straight", 6))
+    steps = [line["step"] for line in events.read(tiny_run / "events.jsonl") if line["kind"] == "step"]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_damaged_checkpoint_is_set_aside_when_its_step_comes_again(tiny_run, tmp_path, small, cli):
+    damaged = newest(tiny_run)
+    flip(damaged / "optim.safetensors")
+    content = everything(damaged)
+    assert cli("resume", tiny_run).code == 0
+    same(tiny_run, straight(small, tmp_path / "straight", 4))
+    (aside,) = (tiny_run / "checkpoints").glob("step-00000004.damaged-*")
+    assert everything(aside) == content
+    assert checkpoint.fault(damaged) == ""
+
+
+@pytest.mark.parametrize("verb", ["resume", "sample"])
+def test_all_checkpoints_bad_is_exit_4_and_deletes_nothing(tiny_run, cli, verb):
+    for folder in (tiny_run / "checkpoints").glob("step-*"):
+        cut(folder / "average.safetensors")
+    before = everything(tiny_run)
+    said = cli(verb, tiny_run)
+    assert said.code == 4
+    assert "step-00000004/average.safetensors is damaged" in said.line
+    assert "Nothing was deleted" in said.line
+    assert everything(tiny_run) == before
+
+
+def test_an_unfinished_checkpoint_does_not_count_and_is_cleared_away(tiny_run, cli):
+    part = tiny_run / "checkpoints" / "step-00000009.tmp-0123abcd"
+    part.mkdir()
+    for file in FILES:
+        (part / file).write_bytes((newest(tiny_run) / file).read_bytes())
+    assert checkpoint.newest(tiny_run / "checkpoints").step == 4
+    assert cli("resume", tiny_run, "--steps", 5).code == 0
+    assert not part.exists()
+
+
+def test_a_run_without_a_checkpoint_says_so(tiny_run, cli):
+    for folder in list((tiny_run / "checkpoints").glob("step-*")):
+        folder.rename(tiny_run / folder.name)
+    said = cli("sample", tiny_run)
+    assert (said.code, "has no checkpoint yet" in said.line) == (4, True)
+
+
+# ---- 18: foreign and malicious
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None])
+def test_a_foreign_layout_is_named(tiny_run, schema):
+    forge(tiny_run, schema=schema)
+    assert f"has layout {schema!r}, this elegan reads 1" in checkpoint.fault(newest(tiny_run))
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "ABSOLUTE", "a/b.safetensors", "..", "",
+                                  "weights.pt", "../step-00000003/weights.safetensors"])  # fmt: skip
+def test_a_manifest_reaches_no_other_file(tiny_run, name):
+    for secret in (tiny_run / "checkpoints" / "secret.safetensors", tiny_run / "abs.safetensors"):
+        secret.write_bytes((newest(tiny_run) / "weights.safetensors").read_bytes())
+    name = str(tiny_run / "abs.safetensors") if name == "ABSOLUTE" else name
+    files = json.loads((newest(tiny_run) / "manifest.json").read_text())["files"]
+    forge(tiny_run, files={**files, name: files["weights.safetensors"]})
+    assert f"is damaged: it names a file {name!r}" in checkpoint.fault(newest(tiny_run))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [dict(files=[]), dict(files=3), dict(files={"weights.safetensors": None}), dict(facts=3), dict(files=None),
+     dict(files={"weights.safetensors": {"bytes": 3}}), dict(step=None), dict(step="4"), dict(step=5)],
+)  # fmt: skip
+def test_a_manifest_of_another_form_is_damaged(tiny_run, changes):
+    forge(tiny_run, **changes)
+    assert "is damaged" in checkpoint.fault(newest(tiny_run))
+
+
+def header(text: bytes, body: bytes = b"", size: int | None = None) -> bytes:
+    return (len(text) if size is None else size).to_bytes(8, "little") + text + body
+
+
+MALFORMED = {
+    "nothing": b"",
+    "short": b"\x10",
+    "a header of 2^63 bytes": header(b"{}", size=2**63 - 1),
+    "a header beyond the end": header(b"{}", size=1_000_000),
+    "no JSON": header(b"not json"),
+    "a list": header(b"[]"),
+    "pickle": b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00c__builtin__\nexec\n.",
+    "offsets beyond the end": header(b'{"x":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}', b"\0" * 4),
+    "offsets that overlap": header(
+        b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"y":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+        b"\0" * 4,
+    ),
+    "a shape that is not so large": header(b'{"x":{"dtype":"F32","shape":[9],"data_offsets":[0,4]}}', b"\0" * 4),
+    "a shape that overflows": header(
+        b'{"x":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]}}',
+    ),
+    "an unknown type": header(b'{"x":{"dtype":"X9","shape":[1],"data_offsets":[0,4]}}', b"\0" * 4),
+    "a type numpy lacks": header(b'{"x":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}', b"\0" * 4),
+}
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_malformed_file_is_refused_though_its_checksum_fits(tiny_run, cli, kind):
+    content = MALFORMED[kind]
+    (newest(tiny_run) / "average.safetensors").write_bytes(content)
+    files = json.loads((newest(tiny_run) / "manifest.json").read_text())["files"]
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    forge(tiny_run, files={**files, "average.safetensors": entry})
+    assert "average.safetensors is no safetensors file" in checkpoint.fault(newest(tiny_run))
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("average", lambda t: t.pop("G.first.0.weight")),
+        ("average", lambda t: t.update(extra=np.zeros(3, np.float32))),
+        ("weights", lambda t: t.update({"G.first.0.weight": np.zeros((3, 3), np.float32)})),
+        ("optim", lambda t: t.update({"Adam/none.such/exp_avg": np.zeros(3, np.float32)})),
+        ("optim", lambda t: t.update({"Adam/G.first.0.weight/exp_avg": np.zeros((1, 2, 3), np.float32)})),
+        ("optim", lambda t: t.update({"Magic/G.first.0.weight/exp_avg": np.zeros(3, np.float32)})),
+        ("optim", lambda t: t.update({"Adam": np.zeros(3, np.float32)})),
+    ],
+)
+def test_tensors_of_another_game_are_refused(tiny_run, cli, file, change):
+    path = newest(tiny_run) / f"{file}.safetensors"
+    values = dict(safetensors.numpy.load(path.read_bytes()))
+    change(values)
+    content = safetensors.numpy.save(values)
+    path.write_bytes(content)
+    files = json.loads((newest(tiny_run) / "manifest.json").read_text())["files"]
+    entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    forge(tiny_run, files={**files, path.name: entry})
+    said = cli("resume", tiny_run, "--steps", 9)
+    assert said.code == 4
+    assert "step-00000004" in said.line
+    assert "fit" in said.line
+
+
+OPTIONS = {
+    "empty": b"",
+    "cut": b'{"schema": 1, "game": "dcg',
+    "binary": b"\xff\xfe\x00\x80",
+    "a list": b"[1]",
+    "nothing in it": b"{}",
+    "bare": b'{"schema": 1}',
+    "foreign": b'{"schema": 2}',
+    "null": b"null",
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("verb", ["resume", "sample", "apply"])
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_damaged_options_are_exit_4(tiny_run, cli, small, kind, verb):
+    (tiny_run / "options.json").write_bytes(OPTIONS[kind])
+    before = everything(tiny_run)
+    said = cli(verb, tiny_run, *([small] if verb == "apply" else []))
+    assert said.code == 4
+    assert "options.json" in said.line
+    assert everything(tiny_run) == before
+
+
+@pytest.mark.parametrize("part", ["game", "options", "data", "spec", "training", "compute"])
+def test_options_that_lack_a_part_are_exit_4(tiny_run, cli, part):
+    path = tiny_run / "options.json"
+    plan = json.loads(path.read_text())
+    for value in (None, 3, [], "x" if part != "game" else {}):
+        path.write_text(json.dumps({**plan, part: value}))
+        said = cli("resume", tiny_run)
+        assert said.code == 4, said
+        assert "options.json" in said.line
+    del plan[part]
+    path.write_text(json.dumps(plan))
+    said = cli("sample", tiny_run)
+    assert said.code == 4
+    assert "options.json" in said.line
+
+
+# ---- 10: changed options, changed data
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "value"),
+    [("options", "lr", 0.5), ("options", "dropout", 0.9), ("training", "seed", 1), ("training", "batch", 4),
+     ("training", "shards", 2), ("training", "half_life_images", 1)],
+)  # fmt: skip
+def test_changed_options_are_refused_with_the_difference(tiny_run, cli, part, name, value):
+    path = tiny_run / "options.json"
+    plan = json.loads(path.read_text())
+    was = plan[part][name]
+    plan[part][name] = value
+    path.write_text(json.dumps(plan))
+    before = everything(tiny_run)
+    said = cli("resume", tiny_run, "--steps", 6)
+    assert said.code == 4
+    for word in (name, repr(value), repr(was), "options.json"):
+        assert word in said.line
+    assert everything(tiny_run) == before
+
+
+def rewritten(folder: Path, small: Path) -> Path:
+    """A copy of the data that the test may change."""
+    path = folder / "mine.npz"
+    path.write_bytes(small.read_bytes())
+    return path
+
+
+def test_changed_data_is_refused(tmp_path, small, cli):
+    path = rewritten(tmp_path, small)
+    run = tmp_path / "run"
+    assert cli("train", "dcgan", path, *TINY, "--steps", 2, "--out", run).code == 0
+    with np.load(small) as old:
+        real, label = old["real"].copy(), old["label"]
+    real[5, 3, 3] += 1
+    np.savez(path, real=real, label=label)
+    before = everything(run)
+    said = cli("resume", run, "--steps", 4)
+    assert said.code == 3
+    assert "mine.npz" in said.line
+    assert "changed" in said.line
+    assert everything(run) == before
+    path.unlink()
+    said = cli("resume", run, "--steps", 4)
+    assert said.code == 3
+    assert "mine.npz" in said.line
+    # the very same data again, saved in another way, is the same data
+    np.savez_compressed(path, label=label, real=np.load(small)["real"])
+    assert cli("resume", run, "--steps", 4).code == 0
+
+
+def test_a_run_samples_without_its_data(tmp_path, small, cli):
+    path = rewritten(tmp_path, small)
+    assert cli("train", "dcgan", path, *TINY, "--steps", 2, "--out", tmp_path / "run").code == 0
+    path.unlink()
+    assert cli("sample", tmp_path / "run", "-n", 2).code == 0
+
+
+def test_steps_can_only_be_raised(tiny_run, cli):
+    before = everything(tiny_run)
+    said = cli("resume", tiny_run, "--steps", 3)
+    assert said.code == 2
+    assert "--steps 3" in said.line
+    assert everything(tiny_run) == before
+
+
+def test_a_finished_run_resumed_stays_as_it_is(tiny_run, cli):
+    before = tensors(tiny_run), state(tiny_run), json.loads((tiny_run / "options.json").read_text())
+    assert cli("resume", tiny_run).code == 0
+    assert (tensors(tiny_run), state(tiny_run), json.loads((tiny_run / "options.json").read_text())) == before
+
+
+# ---- 9, 20: directories and locks
+
+
+def test_a_run_is_never_written_over(tiny_run, small, cli):
+    before = everything(tiny_run)
+    said = cli("train", "dcgan", small, *TINY, "--steps", 2, "--out", tiny_run)
+    assert said.code == 7
+    assert "already holds a run" in said.line
+    assert f"elegan resume {tiny_run}" in said.line
+    assert everything(tiny_run) == before
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path, small, cli):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years")
+    said = cli("train", "dcgan", small, *TINY, "--steps", 2, "--out", tmp_path / "mine")
+    assert said.code == 7
+    assert "not an empty directory" in said.line
+    said = cli("train", "dcgan", small, *TINY, "--steps", 2, "--out", tmp_path / "mine" / "thesis.tex")
+    assert said.code == 7
+    assert everything(tmp_path / "mine") == {"thesis.tex": b"years"}
+
+
+def test_an_empty_folder_is_taken(tmp_path, small, cli):
+    (tmp_path / "mine").mkdir()
+    assert cli("train", "dcgan", small, *TINY, "--steps", 1, "--out", tmp_path / "mine").code == 0
+
+
+@pytest.mark.parametrize("where", ["a file/below", "a file/far/below", "x" * 300])
+def test_an_out_that_cannot_be_made_is_exit_6(tmp_path, small, cli, where):
+    (tmp_path / "a file").write_text("")
+    said = cli("train", "dcgan", small, *TINY, "--steps", 2, "--out", tmp_path / where)
+    assert said.code == 6
+    assert "choose another --out" in said.line
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_out_without_permission_is_exit_6(tmp_path, small, cli):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    said = cli("train", "dcgan", small, *TINY, "--steps", 2, "--out", tmp_path / "closed" / "run")
+    assert said.code == 6
+    assert "choose another --out" in said.line
+
+
+HOLDER = "import sys; from elegan.run.directory import RunDirectory\n" \
+         "with RunDirectory(sys.argv[1]).held(): print('held', flush=True); sys.stdin.read()"  # fmt: skip
+
+
+@pytest.mark.process
+def test_a_run_in_use_is_exit_7_and_a_stale_lock_is_taken_over(tiny_run, cli):
+    command = [sys.executable, "-c", HOLDER, str(tiny_run)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        before = everything(tiny_run)
+        said = cli("resume", tiny_run, "--steps", 6)
+        assert said.code == 7
+        assert f"{tiny_run} is in use by another process" in said.line
+        assert everything(tiny_run) == before, "nothing is written into a run that another process holds"
+        assert cli("sample", tiny_run, "-n", 1).code == 0, "samples may be drawn from a run that trains"
+        holder.kill()
+    assert (tiny_run / ".lock").exists()
+    assert cli("resume", tiny_run, "--steps", 6).code == 0
+
+
+# ---- 4, 20: the disk
+
+
+@pytest.fixture
+def often(monkeypatch):
+    """A checkpoint at every step."""
+    monkeypatch.setattr(saving, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(saving, "SAVES_COST", 0)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
+@pytest.mark.parametrize("call", [1, 2, 4, 5, 6])
+@pytest.mark.usefixtures("often")
+def test_a_disk_that_refuses_leaves_older_checkpoints_whole(tiny_run, tmp_path, small, cli, monkeypatch, code, call):
+    """At the sync of each file, of the folder, and of the folder above."""
+    synced = []
+    real = os.fsync
+
+    def fsync(handle):
+        if os.readlink(f"/proc/self/fd/{handle}").find("/checkpoints") < 0:
+            return real(handle)
+        synced.append(handle)
+        if len(synced) >= call:
+            raise OSError(code, os.strerror(code))
+        return real(handle)
+
+    before = everything(newest(tiny_run))
+    monkeypatch.setattr(os, "fsync", fsync)
+    said = cli("resume", tiny_run, "--steps", 6)
+    assert said.code == 6
+    assert os.strerror(code) in said.line
+    assert "older ones are intact" in said.line
+    monkeypatch.undo()
+    assert everything(tiny_run / "checkpoints" / "step-00000004") == before
+    assert not list((tiny_run / "checkpoints").glob("*.tmp-*")), "what could not be finished takes no space"
+    assert checkpoint.newest(tiny_run / "checkpoints").step == (4 if call < 6 else 5)
+    assert elegan.resume(tiny_run).step == 6
+    same(tiny_run, straight(small, tmp_path / "straight", 6))
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("limit", "name"), [(4_000, "checkpoint"), (200, "options.json")])
+def test_a_process_that_may_write_no_more_ends_with_exit_6(tiny_run, limit, name):
+    """RLIMIT_FSIZE: the tensors do not fit, or not even the options."""
+    before = everything(tiny_run / "checkpoints")
+    plan = (tiny_run / "options.json").read_bytes()
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    done = subprocess.run(
+        [*ELEGAN, "resume", str(tiny_run), "--steps", "6"], preexec_fn=limited, capture_output=True, text=True
+    )
+    errors = [line for line in done.stderr.splitlines() if not line.startswith("elegan: warning: ")]
+    assert done.returncode == 6, done.stderr
+    assert len(errors) == 1, done.stderr
+    assert name in errors[0]
+    assert "File too large" in errors[0]
+    assert everything(tiny_run / "checkpoints") == before
+    if name == "options.json":
+        assert (tiny_run / "options.json").read_bytes() == plan
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_log_that_cannot_be_written_is_said_once_and_training_goes_on(tiny_run, tmp_path, small, cli):
+    (tiny_run / "events.jsonl").unlink()
+    (tiny_run / "events.jsonl").symlink_to("/dev/full")
+    said = cli("resume", tiny_run, "--steps", 6)
+    assert said.code == 0
+    assert len(said.warned) == 1
+    assert "events.jsonl cannot be written (No space left on device); training goes on" in said.warned[0]
+    same(tiny_run, straight(small, tmp_path / "straight", 6))
+
+
+def test_a_picture_that_cannot_be_written_costs_no_training(tiny_run, tmp_path, small, cli):
+    for path in (tiny_run / "samples").iterdir():
+        path.unlink()
+    (tiny_run / "samples").rmdir()
+    (tiny_run / "samples").write_text("")
+    said = cli("resume", tiny_run, "--steps", 6)
+    assert said.code == 0
+    assert len(said.warned) == 1
+    assert "samples/00000006.png cannot be written" in said.warned[0]
+    same(tiny_run, straight(small, tmp_path / "straight", 6))
+
+
+def test_a_write_error_of_the_writer_is_a_resource_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError, match="cannot be written"):
+        checkpoint.write(tmp_path / "file" / "below", 1, {"weights": {"x": np.zeros(3)}}, {})
+
+
+# ---- 12: nothing finite, and errors in the middle of a step
+
+
+def test_a_training_that_diverges_is_exit_5_and_keeps_finite_weights(tmp_path, cli):
+    run = tmp_path / "run"
+    said = cli("train", "gan", "ring", *TINY, "--lr", "1e30", "--steps", 200, "--out", run)
+    assert said.code == 5
+    assert "steps in a row" in said.line
+    assert "--lr" in said.line
+    found = checkpoint.newest(run / "checkpoints")
+    assert 20 <= found.step < 60
+    for named in found.tensors.values():
+        assert all(np.isfinite(value).all() for value in named.values())
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("can't allocate memory")])
+def test_an_error_inside_a_step_saves_no_half_made_step(tmp_path, small, cli, monkeypatch, often, error):
+    """The judge has moved, the generator has not: what is saved is the state before the step."""
+    honest = DCGAN.g_loss
+
+    def g_loss(self, real):
+        if self.step == 5:
+            raise error
+        return honest(self, real)
+
+    run = tmp_path / "run"
+    monkeypatch.setattr(DCGAN, "g_loss", g_loss)
+    monkeypatch.setattr(saving, "LEAST_SECONDS", 0.0 if isinstance(error, MemoryError) else 1e9)
+    said = cli("train", "dcgan", small, *TINY, "--steps", 8, "--out", run)
+    assert said.code == 6
+    assert "out of memory" in said.line
+    assert "--batch" in said.line
+    monkeypatch.undo()
+    if isinstance(error, MemoryError):
+        assert cli("resume", run).code == 0
+        same(run, straight(small, tmp_path / "straight", 8))
+    else:
+        assert not list((run / "checkpoints").iterdir()), "there was no whole step to save after the last checkpoint"
+
+
+def test_an_error_of_a_listener_saves_the_step_it_heard(tmp_path, small):
+    def fail(event):
+        if event.step == 5:
+            raise ValueError("mine")
+
+    run = tmp_path / "run"
+    with pytest.raises(ValueError, match="mine"):
+        elegan.train("dcgan", small, out=run, preset="tiny", steps=9, batch=8, threads=1, precision="fp32",
+                     listeners=[fail])  # fmt: skip
+    same(run, straight(small, tmp_path / "straight", 5))
+
+
+# ---- the event log
+
+
+def test_a_torn_line_is_left_out_and_what_follows_counts(tiny_run, cli):
+    log = tiny_run / "events.jsonl"
+    with log.open("a") as file:
+        file.write('{"v": 1, "kind": "step", "step": 5, "ter')  # as a crash leaves it
+    assert [line["step"] for line in events.read(log) if line["kind"] == "step"] == [1, 2, 3, 4]
+    flip(newest(tiny_run) / "weights.safetensors")  # go on from step 3, so that a line must be superseded
+    assert cli("resume", tiny_run, "--steps", 6).code == 0
+    kinds = [(line["kind"], line["step"]) for line in events.read(log)]
+    assert [step for kind, step in kinds if kind == "step"] == [1, 2, 3, 4, 5, 6]
+    assert ("resumed", 3) in kinds
+
+
+def test_what_a_resume_supersedes_is_left_out(tmp_path):
+    log = tmp_path / "events.jsonl"
+    lines = [
+        '{"kind": "started", "step": 0}', '{"kind": "step", "step": 1}', '{"kind": "step", "step": 2, "old": 1}',
+        "\x00\xff garbage", "[1, 2]", "3", "", '{"kind": "step", "step": 3}', '{"kind": "resumed", "step": 1}',
+        '{"kind": "step", "step": 2, "old": 0}', '{"kind": "resumed"}', '{"no": "kind"}', '{"kind": "step", "ste',
+    ]  # fmt: skip
+    log.write_bytes("\n".join(lines).encode("latin-1"))
+    read = list(events.read(log))
+    assert [(line.get("kind"), line.get("step"), line.get("old")) for line in read if "step" in line] == [
+        ("started", 0, None), ("step", 1, None), ("resumed", 1, None), ("step", 2, 0),
+    ]  # fmt: skip
+    assert list(events.read(tmp_path / "none.jsonl")) == []
+
+
+# ---- 1: killed
+
+
+DRIVER = """
+import sys
+from elegan.run import saving
+saving.LEAST_SECONDS, saving.SAVES_COST = 0.0, 0
+from elegan.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.process
+def test_a_run_killed_at_random_instants_ends_as_if_it_never_was(tmp_path, small, cli):
+    """SIGKILL while every step saves: most instants fall into a save."""
+    steps, run = 400, tmp_path / "run"
+    draw = random.Random(time.time_ns())
+    command = ["train", "dcgan", str(small), *TINY, "--steps", str(steps), "--out", str(run)]
+    kills = []
+    for _ in range(3):
+        already = {path.name for path in (run / "checkpoints").glob("step-*")}
+        process = subprocess.Popen([sys.executable, "-c", DRIVER, *command], stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + PATIENCE
+        while {path.name for path in (run / "checkpoints").glob("step-????????")} <= already:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(draw.uniform(0, 0.3))
+        assert process.poll() is None, "there was nothing left to kill; make it longer"
+        process.kill()
+        process.wait()
+        found = checkpoint.newest(run / "checkpoints")  # a warning would be an error here: nothing is damaged
+        kills.append(found.step)
+        command = ["resume", str(run)]
+    assert kills == sorted(set(kills)), "each went on from where the one before stood"
+    assert cli("resume", run).code == 0
+    same(run, straight(small, tmp_path / "straight", steps))
+    logged = [line["step"] for line in events.read(run / "events.jsonl") if line["kind"] == "step"]
+    assert logged == [step for step in range(1, steps + 1) if step <= 100 or step % 10 == 0]
+    assert not list((run / "checkpoints").glob("*.tmp-*"))
+
+
+# ---- 7: stopped
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+def test_a_signal_stops_a_training_saved(tmp_path, small, name):
+    run = tmp_path / "run"
+    command = [*ELEGAN, "train", "dcgan", str(small), *TINY, "--steps", "1000000", "--out", str(run)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + PATIENCE
+            while not (log := run / "events.jsonl").exists() or log.read_bytes().count(b'"kind": "step"') < 5:
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(getattr(signal, name))
+            asked = time.monotonic()
+            out, err = process.communicate(timeout=PATIENCE)
+            assert time.monotonic() - asked < 20
+        finally:
+            process.kill()
+    assert process.returncode == 143
+    assert err == ""
+    step = state(run)["step"]
+    assert f"stopped by {name} after step {step:,}, saved. Go on with: elegan resume {run}" in out
+    assert list(events.read(run / "events.jsonl"))[-1]["by"] == name
+    # and it goes on to the bit
+    model = elegan.resume(run, listeners=[lambda event: {"stop": True} if event.step == step + 3 else None])
+    assert model.step == step + 3
+    same(run, straight(small, tmp_path / "straight", step + 3))
+
+
+def test_a_second_interrupt_during_the_save_leaves_the_previous_intact(tiny_run, cli, monkeypatch, often):
+    real, synced = os.fsync, []
+
+    def fsync(handle):
+        synced.append(handle)
+        if len(synced) == 4:  # after the options and two files of the first checkpoint
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(handle)
+
+    before = everything(tiny_run / "checkpoints")
+    monkeypatch.setattr(os, "fsync", fsync)
+    said = cli("resume", tiny_run, "--steps", 50)
+    assert said.code == 130
+    assert said.line == "interrupted."
+    after = everything(tiny_run / "checkpoints")
+    assert {name: after[name] for name in before} == before
+    assert checkpoint.newest(tiny_run / "checkpoints").step == 4
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, "handlers are put back"
+
+
+def test_opening_what_is_no_run_names_it(tmp_path):
+    with pytest.raises(CheckpointError, match="no run at"):
+        RunDirectory.open(tmp_path / "none")
+    with pytest.raises(CheckpointError, match="is no run: it has no options"):
+        RunDirectory.open(tmp_path)

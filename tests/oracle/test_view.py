@@ -1,0 +1,188 @@
+"""Pictures: every image where it should be, the right channels, and marks that say they were generated."""
+
+import csv
+import io
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import elegan
+from elegan.data.source import image_field, vector_field
+from elegan.errors import ResourceError, RunInUseError
+from elegan.exporting.provenance import SOURCE_TYPE, save_png
+from elegan.exporting.samples import GridListener, Samples, wanted_at
+from elegan.view.sheet import MARGIN, SMALL, image, points, sheet
+
+FACTS = {"game": "dcgan", "data": 'a "b" <c> & ü.npz', "step": 7, "seed": 3}
+
+
+def pictures(n: int, channels: int, height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (n, channels, height, width), dtype=np.uint8)
+
+
+# ---- the sheet
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(("n", "columns"), [(1, None), (5, 2), (6, 3), (7, None), (12, 12), (3, 8)])
+@pytest.mark.parametrize(("height", "width"), [(8, 6), (SMALL, SMALL), (10, SMALL + 6)])
+def test_every_image_is_where_it_should_be(channels, n, columns, height, width):
+    images = pictures(n, channels, height, width)
+    made = sheet(images, columns)
+    assert made.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    scale = 2 if max(height, width) < SMALL else 1
+    pixels = np.asarray(made).reshape(made.height, made.width, channels)
+    covered = np.zeros(pixels.shape[:2], bool)
+    down, across = height * scale + MARGIN, width * scale + MARGIN
+    wide = columns or (pixels.shape[1] - MARGIN) // across
+    assert pixels.shape[1] == MARGIN + wide * across
+    assert pixels.shape[0] == MARGIN + -(-n // wide) * down
+    for k in range(n):
+        top, left = MARGIN + k // wide * down, MARGIN + k % wide * across
+        place = np.s_[top : top + height * scale, left : left + width * scale]
+        for c in range(channels):
+            assert (pixels[place][..., c] == np.kron(images[k, c], np.ones((scale, scale), np.uint8))).all()
+        covered[place] = True
+    assert (pixels[~covered] == 255).all(), "the rest is white"
+
+
+def test_a_sheet_left_to_itself_is_about_square():
+    for n in (1, 4, 9, 10, 64, 100):
+        made = sheet(pictures(n, 1, 8, 8))
+        assert 0.5 < made.height / made.width <= 1.01 or n < 4
+    assert sheet(pictures(64, 1, 28, 28)).size == (8 * 58 + 2, 8 * 58 + 2)
+
+
+def test_other_channels_show_the_first():
+    one = pictures(1, 2, 5, 4)[0]
+    assert (np.asarray(image(one)) == one[0]).all()
+    assert image(one).mode == "L"
+
+
+def test_points_are_drawn_over_real_ones():
+    real = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    made = points(np.array([[0.0, 0.0]], np.float32), real, "step 5")
+    assert made.size == (600, 600)
+    pixels = np.asarray(made.convert("RGB")).astype(int)
+    grey = (np.ptp(pixels, axis=2) < 20) & (abs(pixels.mean(2) - 175) < 25)
+    orange = pixels[..., 0] - pixels[..., 2] > 80
+    assert grey.sum() > 200
+    assert 3 < orange.sum() < 200
+    middle = np.argwhere(orange)  # the one drawn point lies in the middle of the axes, the other mark in the legend
+    assert (abs(middle - 300).max(1) < 60).any()
+    alone = np.asarray(points(np.zeros((1, 2), np.float32)).convert("RGB")).astype(int)
+    assert (alone[..., 0] - alone[..., 2] > 80).any()
+
+
+# ---- marks
+
+
+def check_marks(content: bytes, facts: dict) -> None:
+    with Image.open(io.BytesIO(content)) as opened:
+        text = dict(opened.text)
+    assert text.pop("Software") == f"elegan {elegan.__version__}"
+    assert text.pop("DigitalSourceType") == "trainedAlgorithmicMedia"
+    packet = text.pop("XML:com.adobe.xmp")
+    assert text == {f"elegan:{name}": str(value) for name, value in facts.items()}
+    assert packet.startswith('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>')
+    assert packet.endswith('<?xpacket end="w"?>')
+    root = ET.fromstring(packet)  # well-formed, with all namespaces declared
+    assert root.tag == "{adobe:ns:meta/}xmpmeta"
+    (about,) = root.iter("{http://www.w3.org/1999/02/22-rdf-syntax-ns#}Description")
+    kind = about.get("{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType")
+    assert kind == SOURCE_TYPE == "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+    assert about.get("{http://ns.adobe.com/xap/1.0/}CreatorTool") == f"elegan {elegan.__version__}"
+
+
+def test_a_saved_picture_says_what_made_it(tmp_path):
+    path = save_png(image(pictures(1, 3, 8, 8)[0]), tmp_path / "x.png", FACTS)
+    check_marks(path.read_bytes(), FACTS)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.png"], "nothing else is left"
+
+
+# ---- samples
+
+
+@pytest.fixture
+def some():
+    values = pictures(11, 3, 6, 5)
+    return Samples(values, image_field(values), FACTS, columns=4)
+
+
+def test_samples_are_saved_one_by_one_and_as_a_grid(tmp_path, some):
+    out = tmp_path / "deep" / "out"
+    written = some.save(out)
+    assert written == [out / "grid.png", *[out / f"{k:05d}.png" for k in range(11)]]
+    assert sorted(out.iterdir()) == sorted(written)
+    for k, path in enumerate(written[1:]):
+        with Image.open(path) as opened:
+            assert (np.asarray(opened).transpose(2, 0, 1) == some[k]).all()
+        check_marks(path.read_bytes(), {**FACTS, "sample": k})
+    with Image.open(written[0]) as grid:
+        assert (np.asarray(grid) == np.asarray(sheet(some.values, 4))).all()
+    check_marks(written[0].read_bytes(), FACTS)
+
+
+def test_points_are_saved_as_numbers_too(tmp_path):
+    values = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
+    made = Samples(values, vector_field(values), FACTS)
+    assert [p.name for p in made.save(tmp_path / "out")] == ["grid.png", "samples.csv"]
+    with (tmp_path / "out" / "samples.csv").open(newline="") as file:
+        read = np.array([[float(cell) for cell in row] for row in csv.reader(file)], np.float32)
+    assert (read == values).all(), "to the bit"
+    wide = np.zeros((3, 5), np.float32)
+    made = Samples(wide, vector_field(wide + np.arange(5, dtype=np.float32)), FACTS)
+    assert [p.name for p in made.save(tmp_path / "wide")] == ["samples.csv"]
+    assert made.picture() is None
+    assert made._repr_png_() is None
+
+
+def test_a_folder_that_is_not_empty_is_left_alone(tmp_path, some):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "grid.png").write_text("mine")
+    with pytest.raises(RunInUseError, match=r"out is not empty; choose another --out"):
+        some.save(out)
+    assert [p.read_text() for p in out.iterdir()] == ["mine"]
+    with pytest.raises(ResourceError, match="choose another --out"):
+        some.save(out / "grid.png" / "below")
+
+
+def test_a_notebook_shows_the_grid(some):
+    content = some._repr_png_()
+    check_marks(content, FACTS)
+    with Image.open(io.BytesIO(content)) as opened:
+        assert (np.asarray(opened) == np.asarray(sheet(some.values, 4))).all()
+    assert len(some) == 11
+    assert repr(some) == "Samples(11 × image [3, 6, 5])"
+
+
+# ---- what a run draws by itself
+
+
+def test_a_run_draws_at_fixed_steps():
+    assert [step for step in range(1, 3_001) if wanted_at(step)] == [100, 200, 500, 1_000, 2_000, 3_000]
+
+
+def test_the_last_grid_is_drawn_from_the_average_with_one_column_a_class(tmp_path, small):
+    model = elegan.train(
+        "cgan", small, out=tmp_path / "run", preset="tiny", steps=3, batch=8, threads=1, precision="fp32"
+    )
+    (path,) = (tmp_path / "run" / "samples").iterdir()
+    assert path.name == "00000003.png"
+    check_marks(path.read_bytes(), {"game": "cgan", "data": str(small), "step": 3, "seed": 0})
+    drawn = model.sample(32, label=[k % 4 for k in range(32)])
+    with Image.open(path) as opened:
+        assert (np.asarray(opened) == np.asarray(sheet(drawn.values, 4))).all()
+    assert opened.size == (4 * 18 + 2, 8 * 18 + 2)
+
+
+def test_the_same_step_is_drawn_once(tmp_path, tiny_run):
+    game = elegan.load(tiny_run).game
+    (tmp_path / "grids").mkdir()
+    grids = GridListener(tmp_path / "grids", FACTS, {}, seed=0)
+    assert grids.draw(game, 5) == tmp_path / "grids" / "00000005.png"
+    assert grids.draw(game, 5) is None
+    assert grids.draw(game, 6) is not None
