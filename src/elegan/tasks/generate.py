@@ -25,6 +25,11 @@ def draw(game: Game, n: int, *, seed: int = 0, label: Any = None, **options: Any
     if n < 1:
         raise OptionError(f"-n {n} must be 1 or more.")
     several = isinstance(label, (list, tuple, range))
+    if several and len(label) != n:
+        raise OptionError(f"{len(label)} labels for {n} samples; give one each, or one for all.")
+    for one in set(label) if several else {label} - {None}:
+        if game.labelled and not 0 <= one < game.spec.classes:
+            raise OptionError(f"--label {one} is no class: there are {game.spec.classes}, numbered from 0.")
     if label is not None and not several:
         options["label"] = label
     drawn = []

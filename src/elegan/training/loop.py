@@ -26,7 +26,7 @@ from elegan.training.distributed import as_numbers, from_numbers, world
 from elegan.training.optim import Optimisers
 from elegan.training.seeds import seed_at
 
-BAD_STEPS_IN_A_ROW = 20  # so many steps without one finite move end a training
+BAD_STEPS_IN_A_ROW = 20  # so many steps with a move that was not finite end a training
 
 Change = Mapping[str, Any]
 
@@ -105,6 +105,7 @@ def train(
         loop.steer((yield event))
         if loop.stopped:
             break
+    loop.examine_last()
     return loop.state
 
 
@@ -174,6 +175,12 @@ class Loop:
         if previous is not None:
             self._examine(previous)
         return Event(state.step, state.images, self._phase_name or "", game, state, self._report)
+
+    def examine_last(self) -> None:
+        """Look at the flags of the newest step too; reads are a step late until here."""
+        if self._report is not None:
+            self._examine(self._report)
+            self._report = None
 
     def steer(self, change: Change | None) -> None:
         """Take a change from a listener; with several ranks it waits until all have heard of it."""
@@ -255,6 +262,10 @@ class Loop:
                 raise ValueError(f"{_where(turn)} reads {name!r}; there is: {have}")
         terms = {}
         for name, value in turn.loss(**given).items():
+            if not isinstance(value, Tensor):
+                raise ValueError(f"{_where(turn)}: the term {name!r} is no tensor but {value!r}")
+            if value.ndim and name in self._fields:
+                raise ValueError(f"{_where(turn)} returns {name!r}, which is the name of a field of the data")
             if value.ndim:
                 published[name] = value.detach()
             else:
@@ -348,6 +359,7 @@ class Loop:
             except (ValueError, ZeroDivisionError) as error:
                 setattr(game, name, before)
                 raise OptionError(f"{game.name} cannot go on with {name}={value!r}: {error}") from error
+            setattr(self.state.average.game, name, value)
 
     def _steered(self, turn: Turn) -> Turn:
         rate = self.state.changes.get(f"{turn_name(turn)}.lr")

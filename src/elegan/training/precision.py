@@ -84,8 +84,12 @@ def _leave(module: nn.Module, args: Any, output: Any) -> Any:
 def _float(output: Any) -> Any:
     if isinstance(output, Tensor):
         return output.float() if output.dtype == torch.bfloat16 else output
+    if isinstance(output, dict):
+        return type(output)((name, _float(part)) for name, part in output.items())
+    if isinstance(output, tuple) and hasattr(output, "_fields"):  # a named tuple takes its parts one by one
+        return type(output)(*map(_float, output))
     if isinstance(output, (list, tuple)):
-        return type(output)(_float(part) for part in output)
+        return type(output)(map(_float, output))
     return output
 
 

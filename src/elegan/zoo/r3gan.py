@@ -49,6 +49,8 @@ class R3GAN(Game):
         super().__init__(spec)
         if conditional and "label" not in spec:
             raise ValueError("conditional needs data with labels")
+        if augment and spec.kind != "image":
+            raise ValueError("augment needs images")
         classes = spec.classes if conditional else 0
         if spec.kind == "image":
             sizes = halvings(spec.shape[1:], len(widths))
