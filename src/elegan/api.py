@@ -43,7 +43,7 @@ from elegan.training.still import Still
 Listener = Callable[[Event], Change | None]
 Plan = dict[str, Any]
 
-DEFAULT_GAME, DEFAULT_DATA = "dcgan", "digits"
+DEFAULT_GAME, DEFAULT_DATA = "cgan", "digits"
 TRAINING = {"batch": 64, "steps": 10_000, "half_life_images": 20_000}  # where neither a game nor a preset says more
 LASTING = ("batch", "shards", "seed", "half_life_images")  # of the training, what no resume may change
 
@@ -69,7 +69,8 @@ class Model:
         for name in given:
             if name not in known:
                 raise OptionError(f"{file.name} samples know no {name!r}.{nearest(name, known)}")
-        values = codec_of(self.game.spec["real"]).decode(draw(self.game, n, seed=seed, **given))
+        drawn = draw(self.game, n, seed=seed, **given)
+        values = codec_of(self.game.spec["real"]).decode(drawn)
         facts = {**self.facts(), "seed": seed, **given}
         return Samples(values, self.game.spec["real"], facts)
 
@@ -124,8 +125,13 @@ def train(
     asked = {"batch": batch, "half_life_images": half_life_images, "steps": steps}
     training = {**TRAINING, **chosen.training, **{n: v for n, v in asked.items() if v is not None}}
     for name, value in {**training, "shards": shards, "images": images, "until_still": until_still}.items():
-        if value is not None and (value < 0 or (value == 0 and name != "half_life_images")):
-            raise OptionError(f"--{name.replace('_', '-')} {value} must be more than 0.")
+        flag = f"--{name.replace('_', '-')}"
+        if value is not None and type(value) is not int and (type(value) is not float or name != "until_still"):
+            raise OptionError(f"{flag} {value!r} is not a whole number.")
+        if value is not None and not value > 0 and (value != 0 or name != "half_life_images"):
+            raise OptionError(f"{flag} {value} must be more than 0.")
+    if type(seed) is not int:
+        raise OptionError(f"--seed {seed!r} is not a whole number.")
     if steps is not None and images is not None:
         raise OptionError("--steps and --images are two ways to say how long; give one.")
     if training["batch"] % shards:

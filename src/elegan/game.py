@@ -6,6 +6,7 @@ what should happen, the training loop makes it happen.
 
 import inspect
 import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -38,6 +39,11 @@ class Adam(Optim):
     betas: tuple[float, float] = (0.5, 0.999)
     eps: float = 1e-8
     decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"the betas of Adam lie in [0, 1), not {self.betas}")
 
 
 @dataclass(frozen=True)
@@ -98,20 +104,23 @@ class Configured(type):
 
     def __call__(cls, spec: Spec, **values: Any) -> Any:
         name = cls.__module__.rpartition(".")[2].replace("_", "-") if "zoo" in cls.__module__ else cls.__name__
-        checked = option_reader.check(option_reader.of_callable(cls.__init__), values, name)
+        known = option_reader.of_callable(cls.__init__)
+        checked = option_reader.check(known, values, name)
         game: Any = object.__new__(cls)
         game.__dict__.update(checked, options=checked, name=name)
         try:
             if why := cls.accepts(spec):
                 raise DataError(f"{name} cannot take this data: {why}.")
-            game.__init__(spec, **checked)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Initializing zero-element tensors")  # what follows is said below
+                game.__init__(spec, **checked)
             for phase in game.phases():
                 phase.turns()
         except ElegantError:
             raise
         except (ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
-            unusual = {n: v for n, v in checked.items() if n in values}
-            given = ", ".join(f"{n}={v!r}" for n, v in unusual.items()) or "its defaults"
+            unusual = [f"{o.name}={checked[o.name]!r}" for o in known if checked[o.name] != o.default]
+            given = ", ".join(unusual) or "its defaults"
             reason = str(error).split("\n", 1)[0]
             raise OptionError(f"{name} cannot be built with {given} on {spec!r}: {reason}") from error
         return game

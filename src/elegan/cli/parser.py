@@ -35,7 +35,7 @@ class Verb:
         except cyclopts.CycloptsError as error:
             raise OptionError(_one_line(error, self.name, [flag.flag for flag in flags])) from None
         if bound.signature.parameters.keys() != known.keys():  # cyclopts bound its own help function instead
-            app(tokens)
+            app(tokens, result_action="return_value")
             return None
         return {
             name: text if isinstance(text, bool) else parse(text, known[name].type, _label(known[name], self.arguments))

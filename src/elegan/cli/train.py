@@ -8,7 +8,7 @@ from elegan.cli.parser import Verb
 from elegan.errors import ElegantError, OptionError
 from elegan.options import GameFile, Option
 
-GAME, DATA = "dcgan", "digits"
+GAME, DATA = "cgan", "digits"
 
 ARGUMENTS = (
     Option("game", str, GAME, "a game of the zoo; 'elegan zoo list' has them all"),
@@ -76,7 +76,7 @@ def named(tokens: Sequence[str]) -> GameFile | None:
             from elegan.data.sources import known_data
 
             if tokens[0] in known_data() or exists(tokens[0]):
-                remedy = f"write 'elegan train {GAME} {tokens[0]}'"
+                remedy = f"write 'elegan train GAME {tokens[0]}', with a game such as r3gan"
                 raise OptionError(f"{tokens[0]!r} is data, not a game: {remedy}.") from None
             raise error from None
     return None

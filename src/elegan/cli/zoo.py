@@ -4,24 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from elegan import zoo
-from elegan.cli.parser import REQUIRED, Verb
 from elegan.errors import OptionError
 from elegan.options import GameFile, Option
-
-VERB = Verb(
-    "zoo",
-    "List the games, or show one: its paper, tasks, options and presets.",
-    (
-        Option("what", Literal["list", "show"], REQUIRED, "list, or show GAME"),
-        Option("game", str | None, None, "a game, to show"),
-    ),
-)
 
 
 def main(tokens: Sequence[str]) -> int:
     if list(tokens) == ["list"]:  # the common case, without a parser to load
         return list_games()
-    typed = VERB.parse(tokens)
+    from elegan.cli.parser import REQUIRED, Verb
+
+    about = "List the games, or show one: its paper, tasks, options and presets."
+    what = Option("what", Literal["list", "show"], REQUIRED, "list, or show GAME")
+    typed = Verb("zoo", about, (what, Option("game", str | None, None, "a game, to show"))).parse(tokens)
     if typed is None:
         return 0
     if typed["what"] == "list":

@@ -1,7 +1,8 @@
 """Conditional GAN: both players are told the class, so one can ask for a seven and get a seven.
 
 Mirza and Osindero, 2014, arXiv:1411.1784; the judge sees the label by projection (Miyato and Koyama, 2018,
-arXiv:1802.05637, Equation 3) or, as in the first paper, as further input channels.
+arXiv:1802.05637, Equation 3) or, as in the first paper, as further input channels. The preset `digits`, with the loss
+and penalties of R3GAN (2501.05441), is what `elegan train` runs.
 
     elegan train cgan digits
     elegan sample RUN --label 7
@@ -103,6 +104,6 @@ class LabelledJudge(nn.Module):
 
 
 presets = {
-    "digits": dict(width=32, loss="relativistic-pairing", gamma=0.5, lr=1e-3, steps=3_000),
+    "digits": dict(width=32, loss="relativistic-pairing", gamma=0.1, lr=2e-3, steps=3_000),
     "tiny": dict(z_dim=4, label_dim=3, width=4, gamma=0.5),
 }

@@ -1,8 +1,7 @@
 """Deep convolutional GAN: strided convolutions, BatchNorm, and the settings that made GANs train.
 
 Radford, Metz and Chintala, 2015, arXiv:1511.06434. Takes images of any size. The preset `digits` adds the relativistic
-loss and zero-centred penalties of R3GAN (2501.05441), which is the best minute a laptop has; `tutorial` is the net of
-the well-known tutorials.
+loss and zero-centred penalties of R3GAN (2501.05441); `tutorial` is the net of the well-known tutorials.
 
     elegan train dcgan digits
     elegan train dcgan photos/ --size 64 --width 64
