@@ -20,6 +20,7 @@ from elegan.errors import OptionError, ResourceError
 from elegan.game import Game
 
 Precision = Literal["fp32", "bf16"]
+LOAD = Path("/proc/loadavg")
 FASTER = 0.9  # a candidate must take at most this share of the time before it displaces a simpler one
 
 
@@ -112,11 +113,15 @@ def choose(
         kind: Precision = "bf16" if native else "fp32"
         return Choice(name, kind, threads or torch.get_num_threads(), f"{kind} is what this device multiplies natively")
     times = _remembered(cache or probe_file())
-    near = None if threads is None else max(t for _, t in times if t <= threads)  # one thread is always measured
-    wanted: Times = {(p, t): s for (p, t), s in times.items() if precision in ("auto", p) and near in (None, t)}
+    idle = cores() if threads else idle_cores()
+    most = threads or idle
+    near = max(t for _, t in times if t <= most)  # one thread is always measured
+    wanted: Times = {(p, t): s for (p, t), s in times.items() if precision in ("auto", p) and t in _tried(near, threads)}
     (kind, count), seconds = _best(wanted)
     base = times["fp32", 1]
     why = f"a step of the probe took {seconds * 1e3:.1f} ms, against {base * 1e3:.1f} ms in fp32 on one thread"
+    if threads is None and idle < cores():
+        why += f"; {cores() - idle} of {cores()} cores are busy"
     return Choice(name, kind, threads or count, why)
 
 
@@ -170,6 +175,27 @@ def cores() -> int:
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
+def _tried(near: int, threads: int | None) -> range:
+    """Numbers of threads to choose from: up to the idle cores, or just what was asked for."""
+    return range(1, near + 1) if threads is None else range(near, near + 1)
+
+
+def idle_cores(looks: int = 9, seconds: float = 0.02) -> int:
+    """Cores that nothing else uses just now, at least one.
+
+    Threads that wait for each other at every operation crawl when another process takes one's core away, so on a busy
+    machine fewer are faster. Known on Linux only; elsewhere all cores count as idle.
+    """
+    if not LOAD.exists():
+        return cores()
+    others = []
+    for _ in range(looks):
+        others.append(int(LOAD.read_text().split()[3].partition("/")[0]) - 1)  # running now, without this process
+        time.sleep(seconds)
+    share = sorted(others)[looks // 2] / (os.cpu_count() or 1)
+    return max(1, round(cores() * (1 - share)))
+
+
 def _remembered(path: Path) -> Times:
     try:
         kept = json.loads(path.read_text())
@@ -179,6 +205,8 @@ def _remembered(path: Path) -> Times:
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no probe yet, or one that cannot be read: measure
     times = probe()
+    if idle_cores() < cores():
+        return times  # true now, and not worth remembering
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"machine": machine(), "seconds": [[p, t, s] for (p, t), s in times.items()]})
