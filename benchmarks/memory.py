@@ -1,6 +1,6 @@
 """Peak memory of the default training, as a whole process.
 
-    python benchmarks/memory.py [--steps 1200]
+python benchmarks/memory.py [--steps 1200]
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """How long `elegan --help` and `elegan zoo list` take over the start of a bare Python.
 
-    python benchmarks/startup.py [--rounds 15]
+python benchmarks/startup.py [--rounds 15]
 """
 
 import argparse

@@ -1,9 +1,9 @@
 """The MLP tutorial's loop, as it is taught, against the same game in elegan: real images per second.
 
-Both train the same networks by the same losses and optimiser on the bundled digits: a generator 100-256-512-1024-784 and
-a judge 784-512-256-1 with LeakyReLU, binary cross entropy, Adam 2e-4. The tutorial's side reads through a DataLoader, makes a
-PIL image of each sample and transforms it, in float32, one batch of 64. elegan's side runs the loop that `elegan train` runs,
-moving average and health checks on, with threads and precision as its probe chooses.
+Both train the same networks by the same losses and optimiser on the bundled digits: a generator 100-256-512-1024-784
+and a judge 784-512-256-1 with LeakyReLU, binary cross entropy, Adam 2e-4. The tutorial's side reads through a
+DataLoader, makes a PIL image of each sample and transforms it, in float32, one batch of 64. elegan's side runs the loop
+that `elegan train` runs, moving average and health checks on, with threads and precision as its probe chooses.
 
     python benchmarks/tutorial.py [--rounds 3] [--seconds 10]
 

@@ -279,6 +279,8 @@ def fit(
             shown = batches(training["seed"], 0, 0, batches.rows)
             grids = GridListener(run.samples, facts, shown, training["seed"])
             log.write("resumed" if found else "started", step=state.step, game=plan["game"], compute=plan["compute"])
+            if found is None:
+                saver.save(game, state)  # so that a run can be resumed from its first moment on
             heard = [log, grids, *([still] if still else []), saver, signals, *listeners]  # the saver keeps `still`
             if progress is not None:
                 heard.append(progress(run, plan))

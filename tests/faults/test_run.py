@@ -553,11 +553,24 @@ def test_an_error_inside_a_step_saves_no_half_made_step(tmp_path, small, cli, mo
     assert "out of memory" in said.line
     assert "--batch" in said.line
     monkeypatch.undo()
-    if isinstance(error, MemoryError):
-        assert cli("resume", run).code == 0
-        same(run, straight(small, tmp_path / "straight", 8))
-    else:
-        assert not list((run / "checkpoints").iterdir()), "there was no whole step to save after the last checkpoint"
+    kept = [path.name for path in checkpoint.steps(run / "checkpoints")]
+    assert kept[0] == (
+        "step-00000005" if isinstance(error, MemoryError) else "step-00000000"
+    )  # no half-made sixth step
+    assert cli("resume", run).code == 0
+    same(run, straight(small, tmp_path / "straight", 8))
+
+
+def test_a_run_killed_before_its_first_interval_is_resumed_from_its_first_moment(tmp_path, small, cli, monkeypatch):
+    def die(self, real):
+        raise KeyboardInterrupt  # as abruptly as a test can: nothing is saved on the way out
+
+    run = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(DCGAN, "g_loss", die)
+        assert cli("train", "dcgan", small, *TINY, "--steps", 8, "--out", run).code == 130
+    assert cli("resume", run).code == 0
+    same(run, straight(small, tmp_path / "straight", 8))
 
 
 def test_an_error_of_a_listener_saves_the_step_it_heard(tmp_path, small):

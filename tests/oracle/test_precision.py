@@ -185,3 +185,36 @@ def test_bf16_is_inside_the_players_only():
         game.G(x, fail=True)
     assert not torch.is_autocast_enabled("cpu"), "an error closes the region too"
     assert (x @ x.T).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("running", "cpus", "mine", "idle"), [(1, 4, 4, 4), (3, 4, 4, 2), (9, 4, 4, 1), (33, 64, 2, 1)]
+)
+def test_only_idle_cores_count(monkeypatch, tmp_path, running, cpus, mine, idle):
+    load = tmp_path / "loadavg"
+    load.write_text(f"0.5 0.4 0.3 {running}/200 4711\n")
+    monkeypatch.setattr(precision, "LOAD", load)
+    monkeypatch.setattr(precision, "cores", lambda: mine)
+    monkeypatch.setattr(precision.os, "cpu_count", lambda: cpus)
+    assert precision.idle_cores(seconds=0) == idle
+
+
+def test_a_busy_machine_gets_fewer_threads_and_is_told(monkeypatch, tmp_path):
+    monkeypatch.setattr(precision, "cores", lambda: 4)
+    times = [(kind, threads, 0.01 / threads) for kind in ("fp32", "bf16") for threads in (1, 2, 4)]
+    cache = write_probe(tmp_path / "probe.json", times)
+    assert choose("cpu", cache=cache).threads == 4
+    monkeypatch.setattr(precision, "idle_cores", lambda: 2)
+    busy = choose("cpu", cache=cache)
+    assert busy.threads == 2
+    assert "2 of 4 cores are busy" in busy.why
+    assert choose("cpu", threads=4, cache=cache).threads == 4
+
+
+def test_a_probe_of_a_busy_machine_is_not_remembered(monkeypatch, tmp_path):
+    monkeypatch.setattr(precision, "probe", lambda: {("fp32", 1): 0.02, ("bf16", 1): 0.01})
+    monkeypatch.setattr(precision, "cores", lambda: 4)
+    monkeypatch.setattr(precision, "idle_cores", lambda: 3)
+    cache = tmp_path / "probe.json"
+    assert choose("cpu", cache=cache).precision == "bf16"
+    assert not cache.exists()

@@ -112,8 +112,20 @@ class RunDirectory:
 
 
 def free_name(parent: Path, stem: str) -> Path:
-    """The first of `stem-001`, `stem-002` … that does not exist below `parent`."""
+    """Make the first of the directories `stem-001`, `stem-002` … that does not exist below `parent`, and return it.
+
+    Raises `ResourceError` if it cannot be made.
+    """
     number = 1
-    while (parent / f"{stem}-{number:03d}").exists():
-        number += 1
-    return parent / f"{stem}-{number:03d}"
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = parent / f"{stem}-{number:03d}"
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1  # also when another process took it just now
+            else:
+                return path
+    except OSError as error:
+        raise ResourceError(f"{parent} cannot be written ({error.strerror}): choose a place with --out.") from error

@@ -113,15 +113,16 @@ def choose(
         kind: Precision = "bf16" if native else "fp32"
         return Choice(name, kind, threads or torch.get_num_threads(), f"{kind} is what this device multiplies natively")
     times = _remembered(cache or probe_file())
-    idle = cores() if threads else idle_cores()
-    most = threads or idle
+    busy = 0 if threads else cores() - idle_cores()
+    most = threads or (cores() - busy if busy else max(t for _, t in times))
     near = max(t for _, t in times if t <= most)  # one thread is always measured
-    wanted: Times = {(p, t): s for (p, t), s in times.items() if precision in ("auto", p) and t in _tried(near, threads)}
+    tried = range(near if threads else 1, near + 1)
+    wanted: Times = {(p, t): s for (p, t), s in times.items() if precision in ("auto", p) and t in tried}
     (kind, count), seconds = _best(wanted)
     base = times["fp32", 1]
     why = f"a step of the probe took {seconds * 1e3:.1f} ms, against {base * 1e3:.1f} ms in fp32 on one thread"
-    if threads is None and idle < cores():
-        why += f"; {cores() - idle} of {cores()} cores are busy"
+    if busy:
+        why += f"; {busy} of {cores()} cores are busy"
     return Choice(name, kind, threads or count, why)
 
 
@@ -173,11 +174,6 @@ def cores() -> int:
     """Cores this process may count on: those it may run on, shared with its peers under `torchrun`."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, here // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-
-
-def _tried(near: int, threads: int | None) -> range:
-    """Numbers of threads to choose from: up to the idle cores, or just what was asked for."""
-    return range(1, near + 1) if threads is None else range(near, near + 1)
 
 
 def idle_cores(looks: int = 9, seconds: float = 0.02) -> int:
