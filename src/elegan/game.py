@@ -182,7 +182,16 @@ class Game(nn.Module, metaclass=Configured):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self._somewhere.device
+
+    @property
+    def _somewhere(self) -> Tensor:
+        """Any parameter, found without walking the whole tree of modules."""
+        for module in self.modules():
+            for parameter in module._parameters.values():
+                if parameter is not None:
+                    return parameter
+        raise AttributeError(f"{type(self).__name__} has no parameters yet")
 
     def randn(self, *shape: int) -> Tensor:
         """Normal noise of a shape from the step's random stream, on the game's device."""

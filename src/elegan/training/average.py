@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from elegan.game import Game
 from elegan.training.seeds import seed_at
 
-UPDATES_PER_HALF_LIFE = 50  # finer costs memory bandwidth and changes nothing one can measure
+UPDATES_PER_HALF_LIFE = 20  # finer costs memory bandwidth and changes nothing one can measure
 
 
 class Average:
@@ -30,7 +30,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, game: Game) -> None:
-        """Move towards `game`, which has seen `game.images`; waits until a fiftieth of the half-life has passed."""
+        """Move towards `game`, which has seen `game.images`; waits until a twentieth of the half-life has passed."""
         self.game.step, self.game.images = game.step, game.images
         self._follow(game)
         self.game.before()  # gates stand where the images do, as they will after loading

@@ -202,6 +202,7 @@ class Loop:
         before = [b.clone() for b in self._buffers]
         kept: list[Tensor] = before
         sums: dict[str, Tensor] = {}
+        weight = turn.every / self.batches.shards
         for shard in self.shards:
             if shard != self.shards[0]:
                 _copy(self._buffers, before)
@@ -210,9 +211,10 @@ class Loop:
             trained = [t for t in terms.values() if t.requires_grad]
             if not trained:
                 raise ValueError(f"{_where(turn)}: no term carries a gradient to {turn.players}")
-            torch.stack(trained).sum().mul(turn.every / self.batches.shards).backward()
+            total = sum(trained[1:], start=trained[0])
+            (total if weight == 1 else total * weight).backward()
             for name, term in terms.items():
-                share = term.detach() / self.batches.shards
+                share = term.detach() if self.batches.shards == 1 else term.detach() / self.batches.shards
                 sums[name] = sums[name] + share if name in sums else share
             if shard == 0 and len(self.shards) > 1:
                 kept = [b.clone() for b in self._buffers]
@@ -230,8 +232,7 @@ class Loop:
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         if turn.clip < float("inf"):
             torch._foreach_mul_(gradients, (turn.clip / (norm + 1e-6)).clamp(max=1.0))
-        largest = torch._foreach_norm(self._finite, float("inf")) if self._finite else []
-        signs = torch.stack([norm.float(), *terms.values(), *(n.float() for n in largest)])
+        signs = torch.stack([norm.float(), *terms.values(), *(b.sum().float() for b in self._finite)])
         bad = (~torch.isfinite(signs).all()).float()
         skip = bad if turn.when is None else torch.maximum(bad, 1 - turn.when(terms).float())
         self.state.optim.step(turn.players, turn.optim, skip)

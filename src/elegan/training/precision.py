@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from elegan.errors import OptionError, ResourceError
 from elegan.game import Game
+from elegan.training.memory import keep_freed_memory
 
 Precision = Literal["fp32", "bf16"]
 LOAD = Path("/proc/loadavg")
@@ -34,8 +36,9 @@ class Choice:
     why: str
 
     def apply(self) -> None:
-        """Set the number of threads of this process."""
+        """Set the number of threads of this process, and let it keep the memory it frees."""
         torch.set_num_threads(self.threads)
+        keep_freed_memory()
 
 
 def place(game: Game, choice: Choice) -> None:
@@ -52,7 +55,7 @@ def install(game: Game, precision: Precision) -> None:
     if precision == "fp32":
         return
     for part in _callables(game.children()):
-        part.register_forward_pre_hook(_enter)
+        part.register_forward_pre_hook(partial(_enter, next(part.parameters()).device.type))
         part.register_forward_hook(_leave, always_call=True)
 
 
@@ -70,8 +73,7 @@ def _callables(modules: Iterable[nn.Module]) -> list[nn.Module]:
 _open: list[torch.autocast] = []
 
 
-def _enter(module: nn.Module, args: Any) -> None:
-    device = next(module.parameters()).device.type
+def _enter(device: str, module: nn.Module, args: Any) -> None:
     region = torch.autocast(device, dtype=torch.bfloat16)
     region.__enter__()
     _open.append(region)
