@@ -1,7 +1,7 @@
 """Keeping freed memory in the process, so that the next step finds it mapped.
 
-A training step frees and takes the same sizes again and again. The C library's defaults give blocks above 128 kB back to the
-system each time, and every page of the next one faults anew: on the tutorials' MLP that is a third of the time.
+A training step frees and takes the same sizes again and again. The C library's defaults give blocks above 128 kB back
+to the system each time, and every page of the next one faults anew: on the tutorials' MLP that is a third of the time.
 """
 
 import ctypes
