@@ -1,0 +1,44 @@
+"""Freed memory stays mapped: a training step takes the sizes it took before and faults no new pages."""
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource
+import torch
+from elegan import zoo
+from elegan.data.batches import Batches
+from elegan.data.sources import open_data
+from elegan.training import precision
+from elegan.training.loop import train
+from elegan.training.memory import keep_freed_memory
+
+torch.set_num_threads(1)
+data = open_data("digits", split="test")
+game = zoo.build("gan", data.spec)
+precision.install(game, "bf16")
+steps = train(game, Batches(data, rows=64), 10**6)
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        next(steps)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults()
+before = faults()
+assert keep_freed_memory()
+faults()
+print(before, faults())
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+def test_freed_memory_is_kept():
+    said = subprocess.run([sys.executable, "-c", PROGRAM], check=True, capture_output=True, text=True).stdout
+    before, after = map(int, said.split())
+    assert after < 200
+    assert after < before / 5
