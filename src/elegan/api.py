@@ -201,7 +201,7 @@ def load(run: str | os.PathLike[str]) -> Model:
     """The model of a run, from its newest whole checkpoint and nothing else, on the CPU in float32."""
     directory = RunDirectory.open(run)
     plan = directory.read_options()
-    found = checkpoint.newest(directory.checkpoints)
+    found = checkpoint.newest(directory.checkpoints, trained=True)
     game = zoo.build(plan["game"], Spec.from_json(plan["spec"]), **from_json(plan["options"]))
     copy_named(named_state(game), found.tensors["average"], found)
     for name, value in from_json(found.facts["state"]["changes"]).items():
@@ -285,7 +285,7 @@ def fit(
             if progress is not None:
                 heard.append(progress(run, plan))
             try:
-                follow(game, batches, training, state, heard)
+                follow(game, batches, training, state, heard, log)
             except KeyboardInterrupt:
                 raise  # a second Ctrl-C: the last checkpoint has to do
             except BaseException:
@@ -302,7 +302,12 @@ def fit(
 
 
 def follow(
-    game: Game, batches: Batches, training: Mapping[str, Any], state: State, listeners: Iterable[Listener]
+    game: Game,
+    batches: Batches,
+    training: Mapping[str, Any],
+    state: State,
+    listeners: Iterable[Listener],
+    log: EventLog | None = None,
 ) -> None:
     """Run the loop to its end: every listener hears every event, and what they return goes back together."""
     running = events(game, batches, training["steps"], seed=training["seed"], state=state)
@@ -315,6 +320,8 @@ def follow(
         change = {}
         for listener in listeners:
             change.update(listener(event) or {})
+        if change and log is not None:
+            log.write("change", step=event.step, change=change)
 
 
 def first_makes(peers: World, make: Callable[[], Any]) -> Any:

@@ -116,6 +116,9 @@ class Configured(type):
                 game.__init__(spec, **checked)
             for phase in game.phases():
                 phase.turns()
+            empty = next((n for n, p in game.named_parameters() if not p.numel()), None)
+            if empty is not None:
+                raise ValueError(f"its {empty} would hold nothing; widths and dimensions must be 1 or more")
         except ElegantError:
             raise
         except (ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:

@@ -106,7 +106,8 @@ def _article(kind: Any) -> str:
 
 
 def _hint(text: Any, kind: Any) -> str:
-    return nearest(str(text), map(str, get_args(kind))) if get_origin(kind) is Literal else ""
+    hint = nearest(str(text), map(str, get_args(kind))) if get_origin(kind) is Literal else ""
+    return hint if "Did you mean" in hint else ""  # all there are stand in the message already
 
 
 def check(options: Iterable[Option], values: Mapping[str, Any], owner: str) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def test_a_run_without_a_checkpoint_says_so(tiny_run, cli):
     for folder in list((tiny_run / "checkpoints").glob("step-*")):
         folder.rename(tiny_run / folder.name)
     said = cli("sample", tiny_run)
-    assert (said.code, "has no checkpoint yet" in said.line) == (4, True)
+    assert (said.code, "has no checkpoint" in said.line) == (4, True)
 
 
 # ---- 18: foreign and malicious

@@ -1,7 +1,9 @@
 """Progress of a training: a live bar on a terminal, plain lines elsewhere."""
 
 import os
+import shlex
 import time
+from datetime import timedelta
 from typing import Any
 
 from rich.console import Console, Group
@@ -15,6 +17,7 @@ from elegan.run.directory import RunDirectory
 from elegan.training.loop import Event
 
 SHOWN_EVERY = 0.2  # seconds between updates of the bar
+FAR = 1e8  # seconds; what is further off is not said
 LINE_EVERY = 5.0  # seconds between plain lines
 
 
@@ -27,7 +30,8 @@ class Progress:
         compute, data = plan["compute"], plan["data"]
         preset = "" if plan["preset"] == "none" else f", preset {plan['preset']}"
         self.console.print(f"{plan['game']} on {data['name']}: {data['about']}{preset}", markup=False, soft_wrap=True)
-        chosen = f"{compute['device']}, {compute['precision']}, {compute['threads']} threads ({compute['why']})"
+        threads = f"{compute['threads']} thread{'s' * (compute['threads'] > 1)}"
+        chosen = f"{compute['device']}, {compute['precision']}, {threads} ({compute['why']})"
         self.console.print(chosen, markup=False, soft_wrap=True)
         self.console.print(f"run: {run.path}", markup=False, soft_wrap=True)
         self.shown = self.mark_time = time.monotonic()
@@ -63,7 +67,7 @@ class Progress:
         seconds = (self.total - event.step) * event.images / event.step / self.rate if self.rate else None
         parts = [
             f"step {event.step:,}/{self.total:,}",
-            f"{seconds:,.0f} s left" if seconds is not None else "",
+            f"{timedelta(seconds=int(seconds))} left" if seconds is not None and seconds < FAR else "",
             rate,
             terms(event.terms),
             self.newest(),
@@ -92,10 +96,11 @@ def finish(model: Model) -> int:
     if int(os.environ.get("RANK", "0")) > 0:  # the first of several processes speaks for all
         return 143 if model.stopped_by else 0
     if model.stopped_by:
-        print(f"stopped by {model.stopped_by} after step {model.step:,}, saved. Go on with: elegan resume {run}")
+        how = f"elegan resume {shlex.quote(str(run))}"
+        print(f"stopped by {model.stopped_by} after step {model.step:,}, saved. Go on with: {how}")
         return 143
     grids = sorted(model.run.samples.glob("[0-9]*.png"))
     print(f"done after step {model.step:,}." + (f" Look at {grids[-1]}" if grids else ""))
     if "generation" in model.game.tasks:
-        print(f"Draw more with: elegan sample {run} -n 100 --seed 1")
+        print(f"Draw more with: elegan sample {shlex.quote(str(run))} -n 100 --seed 1")
     return 0

@@ -101,11 +101,9 @@ def steps(folder: Path) -> list[Path]:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, if the newest reads back whole; and what unfinished writes left."""
-    found = steps(folder)
-    if not found or fault(found[0]):
-        return
-    for old in [*found[keep:], *folder.glob("step-*.tmp-*")]:
+    """Delete all whole checkpoints but the newest `keep`, and what unfinished writes left; damaged ones stay."""
+    whole = [path for path in steps(folder) if not fault(path)]
+    for old in [*whole[keep:], *(folder.glob("step-*.tmp-*") if whole else ())]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -118,9 +116,10 @@ def fault(path: Path) -> str:
     return ""
 
 
-def newest(folder: Path) -> Checkpoint:
+def newest(folder: Path, *, trained: bool = False) -> Checkpoint:
     """The newest whole checkpoint of a folder; each damaged one that is passed over is warned of.
 
+    trained: never pass over damaged ones to step 0, where nothing has been learnt.
     Raises `CheckpointError` if there is none. Deletes nothing.
     """
     damaged = []
@@ -130,12 +129,15 @@ def newest(folder: Path) -> Checkpoint:
         except CheckpointError as error:
             damaged.append(str(error))
             continue
+        if damaged and trained and checkpoint.step == 0:
+            break
         for line in damaged:
-            warnings.warn(f"{line} Using {path.name} instead.", stacklevel=2)
+            again = "Starting again from step 0, since no other is whole." if checkpoint.step == 0 else ""
+            warnings.warn(f"{line} {again or f'Using {path.name} instead.'}", stacklevel=2)
         return checkpoint
     if damaged:
         raise CheckpointError(f"no checkpoint in {folder} is whole: {damaged[0]} Nothing was deleted.")
-    raise CheckpointError(f"{folder.parent} has no checkpoint yet; train it first.")
+    raise CheckpointError(f"{folder.parent} has no checkpoint (any more); train a new run with another --out.")
 
 
 def _read(path: Path) -> Checkpoint:

@@ -42,7 +42,7 @@ def points(drawn: np.ndarray, real: np.ndarray | None = None, title: str = "") -
     axes = figure.add_subplot()
     if real is not None:
         axes.scatter(real[:, 0], real[:, 1], s=5, color="#9aa0a6", alpha=0.6, linewidths=0, label="real")
-        spread = np.ptp(real, axis=0).max() * 0.65
+        spread = max(float(np.ptp(real, axis=0).max()), 1e-3) * 0.65
         middle = (real.min(0) + real.max(0)) / 2
         axes.set_xlim(middle[0] - spread, middle[0] + spread)
         axes.set_ylim(middle[1] - spread, middle[1] + spread)

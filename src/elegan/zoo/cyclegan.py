@@ -3,7 +3,7 @@
 Zhu, Park, Isola and Efros, 2017, arXiv:1703.10593. Takes data with two fields, `a` and `b`. Two generators, G: a -> b
 and F: b -> a, two judges, least squares, and a pool of earlier drawings that keeps the judges from forgetting.
 
-    elegan train cyclegan horse2zebra/ --size 128 --batch 1
+    elegan train cyclegan horse2zebra/ --size 64 --preset small
 """
 
 import torch
@@ -147,6 +147,6 @@ class PatchJudge(nn.Sequential):
 
 
 presets = {
-    "small": dict(width=32, blocks=3, layers=2, batch=16, half_life_images=10_000),
+    "small": dict(width=32, blocks=3, layers=2, batch=8, steps=1_000, half_life_images=4_000),
     "tiny": dict(width=4, blocks=1, layers=1, pool=3, batch=2),
 }
