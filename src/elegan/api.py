@@ -24,6 +24,7 @@ from elegan.data.sources import known_data, open_data
 from elegan.errors import CheckpointError, DataError, ElegantError, OptionError, nearest
 from elegan.exporting.samples import GridListener, Samples
 from elegan.game import Game
+from elegan.options import check_names
 from elegan.run import checkpoint
 from elegan.run.directory import RunDirectory, free_name
 from elegan.run.events import EventLog
@@ -34,11 +35,12 @@ from elegan.tasks.generate import draw
 from elegan.tasks.translate import translate
 from elegan.training import precision as precision_room
 from elegan.training.distributed import World, joined, world
-from elegan.training.loop import Change, Event, State, steps_for
+from elegan.training.loop import Change, Event, State
 from elegan.training.loop import train as events
 from elegan.training.precision import Choice
 from elegan.training.seeds import seed_at
 from elegan.training.still import Still
+from elegan.training.turns import steps_for
 
 Listener = Callable[[Event], Change | None]
 Plan = dict[str, Any]
@@ -119,7 +121,7 @@ def train(
     Raises `ElegantError`s in one line; see `elegan.errors`.
     """
     file = zoo.describe(game)
-    zoo.check_names(file, options)
+    check_names((option.name for option in file.options), options, game)  # before anything is opened or built
     source = open_data(data, size=size)
     chosen = zoo.settings(game, preset, options, str(data), source.spec.kind)
     asked = {"batch": batch, "half_life_images": half_life_images, "steps": steps}
@@ -187,7 +189,8 @@ def resume(
             f"fingerprint {source.fingerprint[:12]}… now, {plan['data']['fingerprint'][:12]}… then. Train a new run."
         )
     choice = Choice(**plan["compute"])
-    choice = replace(choice, device=precision_room.choose(choice.device, choice.precision, choice.threads).device)
+    device = "cuda" if choice.device.startswith("cuda") and "LOCAL_RANK" in os.environ else choice.device
+    choice = replace(choice, device=precision_room.choose(device, choice.precision, choice.threads).device)
     with joined(choice.device) as peers:
         peers.shards(training["shards"])
         trainee = build(plan, source.spec, choice)
@@ -320,8 +323,9 @@ def follow(
         change = {}
         for listener in listeners:
             change.update(listener(event) or {})
-        if change and log is not None:
-            log.write("change", step=event.step, change=change)
+        noted = {name: value for name, value in change.items() if name != "stop" or value}
+        if noted and log is not None:
+            log.write("change", step=event.step, change=noted)
 
 
 def first_makes(peers: World, make: Callable[[], Any]) -> Any:

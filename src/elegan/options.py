@@ -118,9 +118,7 @@ def check(options: Iterable[Option], values: Mapping[str, Any], owner: str) -> d
     from pydantic import ConfigDict, TypeAdapter, ValidationError
 
     known = {option.name: option for option in options}
-    for name in values:
-        if name not in known:
-            raise OptionError(f"{owner} has no option {name!r}.{nearest(name, known)}")
+    check_names(known, values, owner)
     result = {}
     for name, option in known.items():
         value = values.get(name, option.default)
@@ -133,6 +131,14 @@ def check(options: Iterable[Option], values: Mapping[str, Any], owner: str) -> d
             raise OptionError(f"{owner}: {option.flag} {value!r} is negative; it must be 0 or more.")
         result[name] = value
     return result
+
+
+def check_names(known: Iterable[str], values: Iterable[str], owner: str) -> None:
+    """Raise `OptionError` for a name that is not known, with the nearest that is."""
+    names = list(known)
+    for name in values:
+        if name not in names:
+            raise OptionError(f"{owner} has no option {name!r}.{nearest(name, names)}")
 
 
 def _lowest(value: Any) -> float:

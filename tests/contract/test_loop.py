@@ -20,8 +20,9 @@ from elegan.spec import Spec
 from elegan.tasks.generate import draw
 from elegan.training import precision
 from elegan.training.average import Average, standing_statistics
-from elegan.training.loop import BAD_STEPS_IN_A_ROW, Loop, State, steps_for, train
+from elegan.training.loop import BAD_STEPS_IN_A_ROW, Loop, State, train
 from elegan.training.optim import Optimisers
+from elegan.training.turns import steps_for
 from tests.contract.checks import SOURCES, bits, differing, only, snapshot
 
 VECTORS, IMAGES = SOURCES["vectors"], SOURCES["images"]

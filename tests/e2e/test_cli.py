@@ -381,6 +381,8 @@ def test_a_listener_steers_and_stops_and_a_resume_remembers(tmp_path, small):
     model = elegan.train("dcgan", small, out=tmp_path / "run", steps=50, listeners=[steer], **options)
     assert model.step == len(heard) == 6
     assert state(tmp_path / "run")["changes"] == {"D.lr": 0.0, "G.lr": 0.0}
+    logged = [(line["step"], line["change"]) for line in events.read(tmp_path / "run/events.jsonl") if "change" in line]
+    assert logged == [(3, {"D.lr": 0.0, "G.lr": 0.0}), (6, {"stop": True})]
     three = elegan.train("dcgan", small, out=tmp_path / "three", steps=3, **options)
     further = elegan.resume(tmp_path / "run", listeners=[lambda event: {"stop": event.step == 8}])
     for game in (model.game, further.game):

@@ -133,6 +133,8 @@ GAMES = [
     (["gan", "SMALL", "-k", "0"], 2, ["k=0"]),
     (["gan", "SMALL", "--widths", "8,x"], 2, ["--widths", "'8,x'"]),
     (["gan", "SMALL", "--widths", "8,-2"], 2, ["--widths", "-2"]),
+    (["gan", "SMALL", "--z-dim", "0"], 2, ["z_dim=0", "must be 1 or more"]),
+    (["gan", "SMALL", "--widths", "0"], 2, ["widths=(0,)", "must be 1 or more"]),
     (["gan", "SMALL", "--z-dim", "-1"], 2, ["--z-dim"]),
     (["gan", "ring", "--net", "conv"], 2, ["net conv needs images"]),
     (["r3gan", "ring", "--conditional"], 2, ["conditional needs data with labels"]),

@@ -715,3 +715,51 @@ def test_opening_what_is_no_run_names_it(tmp_path):
         RunDirectory.open(tmp_path / "none")
     with pytest.raises(CheckpointError, match="is no run: it has no options"):
         RunDirectory.open(tmp_path)
+
+
+def test_no_sample_is_drawn_from_the_untrained_first_checkpoint(tmp_path, small, cli):
+    run = straight(small, tmp_path / "run", 6)
+    assert [path.name for path in checkpoint.steps(run / "checkpoints")] == ["step-00000006", "step-00000000"]
+    before = everything(run / "checkpoints" / "step-00000000")
+    flip(newest(run) / "weights.safetensors")
+    said = cli("sample", run, "-n", 2, "--out", tmp_path / "out")
+    assert said.code == 4
+    assert "weights.safetensors is damaged" in said.line
+    assert not (tmp_path / "out").exists()
+    assert everything(run / "checkpoints" / "step-00000000") == before
+    again = cli("resume", run)  # training may start again, and says so
+    assert again.code == 0
+    assert "Starting again from step 0" in again.warned[0]
+    same(run, straight(small, tmp_path / "straight", 6))
+
+
+def test_a_damaged_checkpoint_is_not_one_of_those_kept(tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.write(tmp_path, step, {"weights": {"x": np.full(9, float(step))}}, {})
+    flip(tmp_path / "step-00000003" / "weights.safetensors")
+    checkpoint.prune(tmp_path, 2)
+    assert [path.name[-1] for path in checkpoint.steps(tmp_path)] == ["3", "2", "1"], "two whole ones stay"
+    checkpoint.write(tmp_path, 4, {"weights": {"x": np.full(9, 4.0)}}, {})
+    checkpoint.prune(tmp_path, 2)
+    assert [path.name[-1] for path in checkpoint.steps(tmp_path)] == ["4", "3", "2"], "the damaged one is evidence"
+
+
+def test_each_rank_resumes_on_a_device_of_its_own(tmp_path, small, monkeypatch):
+    run = straight(small, tmp_path / "run", 2)
+    plan = json.loads((run / "options.json").read_text())
+    plan["compute"]["device"] = "cuda:0"
+    (run / "options.json").write_text(json.dumps(plan))
+    asked = []
+
+    def choose(device, *_):
+        asked.append(device)
+        raise ResourceError("no such device")
+
+    monkeypatch.setattr("elegan.training.precision.choose", choose)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    for rank in (None, "1"):
+        if rank:
+            monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(ResourceError):
+            elegan.resume(run, steps=3)
+    assert asked == ["cuda:0", "cuda"]

@@ -3,31 +3,27 @@
 They notice a formula that has changed, in a loss, a net, its first weights, the loop, the data's order or the average.
 Where that was meant, write them anew, and say in the commit why they moved:
 
-    python tests/golden/regenerate.py
+    python -m tests.golden.regenerate
 """
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from elegan import zoo
+from elegan.data.batches import Batches
+from elegan.game import Game
+from elegan.tasks.generate import draw
+from elegan.training.loop import State, train
+from elegan.training.seeds import seed_at
+from tests.contract.checks import SOURCES
+
 HERE = Path(__file__).parent
 STORED = HERE / "values.json"
 STEPS, ROWS, KEPT = 3, 8, 6
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(HERE.parents[1]))
-
-from elegan import zoo  # noqa: E402
-from elegan.data.batches import Batches  # noqa: E402
-from elegan.game import Game  # noqa: E402
-from elegan.tasks.generate import draw  # noqa: E402
-from elegan.training.loop import State, train  # noqa: E402
-from elegan.training.seeds import seed_at  # noqa: E402
-from tests.contract.checks import SOURCES  # noqa: E402
 
 
 def measure(name: str) -> dict[str, Any]:

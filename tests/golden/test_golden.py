@@ -24,7 +24,7 @@ def test_a_tiny_game_comes_to_what_it_came_to_before(name):
     if "tiny" not in zoo.describe(name).presets:
         pytest.skip("the game has no preset `tiny`")
     if name not in WANTED:
-        pytest.skip("nothing is stored for it yet: python tests/golden/regenerate.py")
+        pytest.skip("nothing is stored for it yet: python -m tests.golden.regenerate")
     wanted, found = WANTED[name], measure(name)
     assert found["data"] == wanted["data"]
     assert len(found["terms"]) == len(wanted["terms"])

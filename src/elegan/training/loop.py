@@ -7,11 +7,10 @@ A move is a transaction: gradients of all shards are summed, and if anything in 
 and buffers stay as they were, by a flag on the device that is read a step later. Nothing here waits for the device.
 """
 
-import inspect
 from collections import Counter
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from elegan.training.average import Average
 from elegan.training.distributed import as_numbers, from_numbers, world
 from elegan.training.optim import Optimisers
 from elegan.training.seeds import seed_at
+from elegan.training.turns import batches_per_step, fields_of, phase_at, turn_name
 
 BAD_STEPS_IN_A_ROW = 20  # so many steps with a move that was not finite end a training
 
@@ -365,54 +365,6 @@ class Loop:
     def _steered(self, turn: Turn) -> Turn:
         rate = self.state.changes.get(f"{turn_name(turn)}.lr")
         return turn if rate is None else replace(turn, optim=replace(turn.optim, lr=rate))
-
-
-def phase_at(game: Game, step: int) -> tuple[Phase, int]:
-    """The phase of a step and the step at which it began; the last phase goes on for ever."""
-    begin = 0
-    phases = game.phases()
-    for phase in phases[:-1]:
-        if phase.steps is None or step < begin + phase.steps:
-            return phase, begin
-        begin += phase.steps
-    return phases[-1], begin
-
-
-def batches_per_step(turns: Iterable[Turn]) -> int:
-    """Batches one step reads: as many as the loss that runs most often makes runs."""
-    runs = Counter[Any]()
-    for turn in turns:
-        runs[turn.loss] += turn.repeat
-    return max(runs.values())
-
-
-def steps_for(game: Game, images: int, batch: int) -> int:
-    """Steps after which a training has read at least so many real images."""
-    step = 0
-    a_step = batch
-    for phase in game.phases():
-        a_step = batch * batches_per_step(phase.turns())
-        needed = -(-images // a_step)
-        if phase.steps is None or needed <= phase.steps:
-            return step + needed
-        step, images = step + phase.steps, images - phase.steps * a_step
-    return step + -(-images // a_step)
-
-
-def turn_name(turn: Turn) -> str:
-    """How a turn's movers are called in logs and changes: `D`, `G+F`."""
-    return turn.players.replace(" ", "+")
-
-
-def fields_of(loss: Any) -> dict[str, bool]:
-    """The fields a loss reads, by its signature, and whether it does without them (`label=None`)."""
-    return _fields_of(getattr(loss, "__func__", loss))
-
-
-@cache
-def _fields_of(function: Any) -> dict[str, bool]:
-    parameters = inspect.signature(function).parameters.values()
-    return {p.name: p.default is not p.empty for p in parameters if p.name != "self"}
 
 
 def _where(turn: Turn) -> str:

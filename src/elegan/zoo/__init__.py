@@ -55,14 +55,6 @@ class Settings:
     training: dict[str, Any]
 
 
-def check_names(file: GameFile, values: dict[str, Any]) -> None:
-    """Raise `OptionError` for a name that is no option of the game, before anything is opened or built."""
-    known = {option.name for option in file.options}
-    for name in values:
-        if name not in known:
-            raise OptionError(f"{file.name} has no option {name!r}.{nearest(name, known)}")
-
-
 def settings(name: str, preset: str | None, values: dict[str, Any], data: str = "", kind: str = "") -> Settings:
     """A game's options and training settings: its defaults, under its preset, under the values given.
 
