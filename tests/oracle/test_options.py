@@ -308,7 +308,7 @@ def test_misspelt_names_come_with_the_nearest():
     with pytest.raises(OptionError, match=r"dcgan has no preset 'digit'\. Did you mean 'digits'"):
         zoo.settings("dcgan", "digit", {})
     with pytest.raises(OptionError, match=r"dcgan has no option 'widht'\. Did you mean 'width'"):
-        zoo.check_names(zoo.describe("dcgan"), {"widht": 3})
+        options.check_names(zoo.describe("dcgan").defaults(), {"widht": 3}, "dcgan")
 
 
 @pytest.mark.parametrize("name", ["__init__", "-init-", "../game", "wgan_gp", "", "DCGAN", "dcgan.py"])
