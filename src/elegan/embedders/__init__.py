@@ -1,0 +1,1 @@
+"""Embedders: fixed networks that turn samples into features, to measure them by. Each names itself by its hash."""
