@@ -16,12 +16,19 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
+
+from elegan import zoo
+from elegan.data.batches import Batches
+from elegan.data.sources import open_data
+from elegan.training import precision
+from elegan.training.loop import train
 
 SIDES = {"tutorial, batch 64": 64, "elegan, batch 64": 64, "elegan, batch 256": 256}
 WARM_UP = 50  # steps that do not count
@@ -44,10 +51,8 @@ class Digits(Dataset):
         return scaled.clone().sub_(mean).div_(std), int(self.labels[k])
 
 
-def tutorial(batch: int, seconds: float) -> float:
-    """The loop as it is taught; images per second after the warm-up."""
-    from elegan.data.sources import open_data
-
+def tutorial(batch: int) -> Iterator[tuple[int, nn.Module]]:
+    """The loop as it is taught: after each step, how many images it has read, and the generator."""
     source = open_data("digits")
     loader = DataLoader(Digits(source.arrays["real"][:, 0], source.arrays["label"]), batch_size=batch, shuffle=True)
     generator = nn.Sequential(
@@ -60,7 +65,7 @@ def tutorial(batch: int, seconds: float) -> float:
     criterion = nn.BCELoss()
     optimiser_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     optimiser_d = torch.optim.Adam(judge.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    step, start, counted = 0, time.perf_counter(), 0
+    images = 0
     while True:
         for real, _ in loader:
             n = len(real)
@@ -76,34 +81,28 @@ def tutorial(batch: int, seconds: float) -> float:
             g_loss = criterion(judge(fake), ones)
             g_loss.backward()
             optimiser_g.step()
-            step += 1
-            counted += n
-            if step == WARM_UP:
-                start, counted = time.perf_counter(), 0
-            elif step > WARM_UP and time.perf_counter() - start > seconds:
-                return counted / (time.perf_counter() - start)
+            images += n
+            yield images, generator
 
 
-def ours(batch: int, seconds: float) -> float:
-    """The same game in elegan; images per second after the warm-up."""
-    from elegan import zoo
-    from elegan.data.batches import Batches
-    from elegan.data.sources import open_data
-    from elegan.training import precision
-    from elegan.training.loop import train
-
+def ours(batch: int) -> Iterator[tuple[int, nn.Module]]:
+    """The same game in elegan: after each step, how many images it has read, and the generator."""
     source = open_data("digits")
     choice = precision.choose()
     choice.apply()
-    settings = zoo.settings("gan", "mlp", {})
-    game = zoo.build("gan", source.spec, **settings.options)
+    game = zoo.build("gan", source.spec, **zoo.settings("gan", "mlp", {}).options)
     precision.place(game, choice)
-    start, before = time.perf_counter(), 0
     for event in train(game, Batches(source, rows=batch), steps=10**9):
-        if event.step == WARM_UP:
-            start, before = time.perf_counter(), event.images
-        elif event.step > WARM_UP and time.perf_counter() - start > seconds:
-            return (event.images - before) / (time.perf_counter() - start)
+        yield event.images, game.G
+
+
+def rate(steps: Iterator[tuple[int, nn.Module]], seconds: float) -> float:
+    """Images a second after the warm-up."""
+    before = next(images for k, (images, _) in enumerate(steps, 1) if k == WARM_UP)
+    start = time.perf_counter()
+    for images, _ in steps:
+        if (passed := time.perf_counter() - start) > seconds:
+            return (images - before) / passed
     raise AssertionError("unreachable")
 
 
@@ -115,7 +114,7 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.side:
         side = tutorial if asked.side.startswith("tutorial") else ours
-        print(json.dumps(side(SIDES[asked.side], asked.seconds)))
+        print(json.dumps(rate(side(SIDES[asked.side]), asked.seconds)))
         return
     rates: dict[str, list[float]] = {side: [] for side in SIDES}
     for _ in range(asked.rounds):
