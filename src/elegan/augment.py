@@ -3,7 +3,8 @@
 Functions of images x in [−1, 1] and of p, the probability with which each sample is augmented, a float or a tensor ()
 on the device. Each returns a new tensor of x's shape (B, C, H, W) and dtype, draws independently for every sample from
 the default generator of x's device, never waits for the device, and raises ValueError if x has not four dimensions.
-Gradients flow through, twice if need be, so a penalty may be taken through an augmentation.
+Gradients flow through, twice if need be, so a penalty may be taken through an augmentation. `instance_noise` stands
+apart: it is given to every sample, of any shape, and takes a deviation.
 
 Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training" (arXiv 2006.10738); a strength that
 adapts itself: Karras et al. 2020, "Training generative adversarial networks with limited data" (arXiv 2006.06676).
@@ -57,6 +58,15 @@ def cutout(x: Tensor, p: float | Tensor, share: float = 1 / 2) -> Tensor:  # (B,
     chosen = _chosen(x, p)
     rows, columns = (_box(size, round(share * size), chosen) for size in x.shape[2:])  # (B, H), (B, W)
     return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+# Sønderby et al. 2016 (arXiv 1610.04490), section 2.4; Arjovsky and Bottou 2017 (1701.04862), section 3
+def instance_noise(x: Tensor, deviation: float) -> Tensor:  # (B, …)
+    """Add normal noise to samples of any shape. What a judge sees of both sides then overlaps, however thin they are.
+
+    deviation: of the noise, in the samples' unit; at 0 nothing is drawn and x itself is returned.
+    """
+    return x + deviation * torch.randn_like(x) if deviation else x
 
 
 AUGMENTATIONS: dict[str, Callable[[Tensor, float | Tensor], Tensor]] = {

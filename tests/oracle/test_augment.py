@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from elegan.augment import AUGMENTATIONS, Augment, colour, cutout, flip, overfitting, translate
+from elegan.augment import AUGMENTATIONS, Augment, colour, cutout, flip, instance_noise, overfitting, translate
 from elegan.errors import OptionError
 
 torch.set_num_threads(1)
@@ -170,6 +170,26 @@ def test_chain_follows_its_policy():
     assert repr(Augment("flip,colour")) == "Augment('flip,colour')"
 
 
+@pytest.mark.parametrize("shape", [(20_000, 2), (600, 3, 8, 6)])
+def test_instance_noise_is_normal_and_independent(shape):
+    x = torch.full(shape, 3.0, dtype=torch.float64, requires_grad=True)
+    y = instance_noise(x, 0.4)
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], torch.ones(shape, dtype=torch.float64))
+    noise = y.detach() - 3
+    assert float(noise.mean()) == pytest.approx(0, abs=0.01)
+    assert float(noise.std()) == pytest.approx(0.4, rel=0.02)
+    assert float((noise.abs() < 0.4).double().mean()) == pytest.approx(0.6827, abs=0.01)
+    assert abs(torch.corrcoef(noise.flatten()[: 2 * 14_400].view(-1, 2).T)[0, 1]) < 0.05
+    assert (x == 3).all()
+    assert instance_noise(x.bfloat16(), 0.4).dtype == torch.bfloat16
+
+
+def test_instance_noise_of_no_deviation_draws_nothing():
+    x, state = torch.ones(3, 2), torch.get_rng_state()
+    assert instance_noise(x, 0.0) is x
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_wrong_names_strengths_and_shapes():
     with pytest.raises(OptionError, match=r"no augmentation 'color' in policy 'flip,color'\. Did you mean 'colour'\?"):
         Augment("flip,color")
@@ -222,7 +242,7 @@ def test_strength_is_state():
 def test_nothing_waits_for_the_device():
     x = torch.empty(4, 3, H, W, device="meta", requires_grad=True)  # no values: reading one raises
     augment = Augment().to("meta")
-    y = augment(x)
+    y = augment(instance_noise(x, 0.1))
     augment.adapt(overfitting(y), 4)
     y.sum().backward()
     with pytest.raises(RuntimeError):

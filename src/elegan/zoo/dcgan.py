@@ -1,7 +1,9 @@
 """Deep convolutional GAN: strided convolutions, BatchNorm, and the settings that made GANs train.
 
 Radford, Metz and Chintala, 2015, arXiv:1511.06434. Takes images of any size. The preset `digits` adds the relativistic
-loss and zero-centred penalties of R3GAN (2501.05441); `tutorial` is the net of the well-known tutorials.
+loss and zero-centred penalties of R3GAN (2501.05441); `tutorial` is the net of the well-known tutorials. Options are
+one-sided label smoothing (Salimans et al., 2016, 1606.03498, section 3.4), noise on what the judge sees (Sønderby et
+al., 2016, 1610.04490) and two rates (Heusel et al., 2017, 1706.08500).
 
     elegan train dcgan digits
     elegan train dcgan photos/ --size 64 --width 64
@@ -9,8 +11,9 @@ loss and zero-centred penalties of R3GAN (2501.05441); `tutorial` is the net of 
 
 from typing import Literal
 
+from elegan.augment import instance_noise
 from elegan.game import Adam, Game, Turn
-from elegan.losses import LOSSES
+from elegan.losses import LOSSES, minimax_judge
 from elegan.nn.conv import ConvGenerator, ConvJudge
 from elegan.nn.init import dcgan_
 from elegan.penalties import r1_r2
@@ -23,20 +26,24 @@ class DCGAN(Game):
         self,
         spec,
         *,
-        z_dim: int = 100,            # noise dimensions
-        width: int = 64,             # channels at half resolution, doubled at each coarser size
-        base: int = 4,               # the coarsest size has at least so many pixels a side
-        kernel: Literal[4, 5] = 4,   # side of the convolution kernels
-        stem: bool = False,          # one more convolution at the generator's coarsest size
-        slope: float = 0.0,          # of the generator's LeakyReLU; 0 is ReLU
-        judge_norm: bool = True,     # BatchNorm in the judge
-        dropout: float = 0.0,        # share of judge features dropped
+        z_dim: int = 100,                # noise dimensions
+        width: int = 64,                 # channels at half resolution, doubled at each coarser size
+        base: int = 4,                   # the coarsest size has at least so many pixels a side
+        kernel: Literal[4, 5] = 4,       # side of the convolution kernels
+        stem: bool = False,              # one more convolution at the generator's coarsest size
+        slope: float = 0.0,              # of the generator's LeakyReLU; 0 is ReLU
+        judge_norm: bool = True,         # BatchNorm in the judge
+        dropout: float = 0.0,            # share of judge features dropped
         loss: Literal["minimax", "non-saturating", "least-squares", "hinge", "relativistic-pairing",
                       "relativistic-average"] = "non-saturating",  # adversarial loss
-        gamma: float = 0.0,          # weight γ of the penalties γ/2 (R1 + R2); 0 leaves them out
-        penalised: float = 0.25,     # share of the batch on which the penalties are taken
-        lr: float = 2e-4,            # learning rate of both players
-        beta1: float = 0.5,          # first moment of Adam
+        gamma: float = 0.0,              # weight γ of the penalties γ/2 (R1 + R2); 0 leaves them out
+        penalised: float = 0.25,         # share of the batch on which the penalties are taken
+        smooth: float = 0.0,             # the judge is to say 1 − smooth of real samples
+        instance_noise: float = 0.0,     # deviation of noise on what the judge sees, at first
+        noise_images: int = 500_000,     # images over which that noise falls to nothing; 0 keeps it
+        lr: float = 2e-4,                # learning rate
+        judge_lr: float | None = None,   # the judge's learning rate; none is lr
+        beta1: float = 0.5,              # first moment of Adam
     ):  # fmt: skip
         super().__init__(spec)
         shape = spec.shape
@@ -49,20 +56,35 @@ class DCGAN(Game):
         return super().accepts(spec) or ("" if spec.kind == "image" else f"it needs images, not {spec.kind}s")
 
     def turns(self):
-        adam = Adam(self.lr, betas=(self.beta1, 0.999))
-        return [Turn("D", self.d_loss, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        if self.smooth >= 1:
+            raise ValueError(f"smooth must be below 1, not {self.smooth}")
+        if self.smooth and self.loss not in ("minimax", "non-saturating"):
+            raise ValueError(f"smooth is for the losses minimax and non-saturating, not {self.loss}")
+        judge_lr = self.lr if self.judge_lr is None else self.judge_lr
+        return [
+            Turn("D", self.d_loss, optim=Adam(judge_lr, betas=(self.beta1, 0.999))),
+            Turn("G", self.g_loss, optim=Adam(self.lr, betas=(self.beta1, 0.999))),
+        ]
 
     def d_loss(self, real):
-        fake = self.sample(self.rows)
-        terms = {"adv": LOSSES[self.loss].judge(self.D(real), self.D(fake))}
+        real, fake = self.seen(real), self.seen(self.sample(self.rows))
+        scores = self.D(real), self.D(fake)
+        adv = minimax_judge(*scores, smooth=self.smooth) if self.smooth else LOSSES[self.loss].judge(*scores)
+        terms = {"adv": adv}
         if self.gamma:
             r1, r2 = r1_r2(self.D, real, fake, self.penalised)
             terms |= {"r1": self.gamma / 2 * r1, "r2": self.gamma / 2 * r2}
         return terms
 
     def g_loss(self, real):
-        fake = self.D(self.sample(self.rows))
-        return {"adv": LOSSES[self.loss].generator(self.D(real) if LOSSES[self.loss].relativistic else None, fake)}
+        loss = LOSSES[self.loss]
+        fake = self.D(self.seen(self.sample(self.rows)))
+        return {"adv": loss.generator(self.D(self.seen(real)) if loss.relativistic else None, fake)}
+
+    def seen(self, x):
+        """What the judge is shown of x: with noise, whose deviation falls linearly to nothing."""
+        left = max(0.0, 1 - self.images / self.noise_images) if self.noise_images else 1.0
+        return instance_noise(x, self.instance_noise * left)
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))

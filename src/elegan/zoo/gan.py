@@ -1,7 +1,9 @@
 """The generative adversarial network as it was first written down, on fully connected layers.
 
 Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville and Bengio, 2014, arXiv:1406.2661.
-Takes images and vectors of any shape. The presets `mlp`, `mlp-bn` and `conv` are the nets that tutorials teach.
+Takes images and vectors of any shape. The presets `mlp`, `mlp-bn` and `conv` are the nets that tutorials teach. Options
+are one-sided label smoothing (Salimans et al., 2016, 1606.03498, section 3.4), noise on what the judge sees (Sønderby
+et al., 2016, 1610.04490) and two rates (Heusel et al., 2017, 1706.08500).
 
     elegan train gan digits --preset mlp
     elegan train gan ring
@@ -12,8 +14,9 @@ from typing import Literal
 import torch
 from torch import nn
 
+from elegan.augment import instance_noise
 from elegan.game import Adam, Game, Turn
-from elegan.losses import LOSSES
+from elegan.losses import LOSSES, minimax_judge
 from elegan.nn.conv import pyramid
 from elegan.nn.mlp import MLPGenerator, MLPJudge
 
@@ -33,7 +36,11 @@ class GAN(Game):
         dropout: float = 0.0,                         # share of judge units dropped
         loss: Literal["minimax", "non-saturating", "least-squares", "hinge"] = "non-saturating",  # adversarial loss
         k: int = 1,                                   # judge moves per generator move
-        lr: float = 2e-4,                             # learning rate of both players
+        smooth: float = 0.0,                          # the judge is to say 1 − smooth of real samples
+        instance_noise: float = 0.0,                  # deviation of noise on what the judge sees, at first
+        noise_images: int = 500_000,                  # images over which that noise falls to nothing; 0 keeps it
+        lr: float = 2e-4,                             # learning rate
+        judge_lr: float | None = None,                # the judge's learning rate; none is lr
         beta1: float = 0.5,                           # first moment of Adam
     ):  # fmt: skip
         super().__init__(spec)
@@ -47,16 +54,29 @@ class GAN(Game):
         self.D = MLPJudge(spec.shape, judge_widths, dropout=dropout)  # (B, *shape) -> (B,)
 
     def turns(self):
-        adam = Adam(self.lr, betas=(self.beta1, 0.999))
-        return [Turn("D", self.d_loss, repeat=self.k, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        if self.smooth >= 1:
+            raise ValueError(f"smooth must be below 1, not {self.smooth}")
+        if self.smooth and self.loss not in ("minimax", "non-saturating"):
+            raise ValueError(f"smooth is for the losses minimax and non-saturating, not {self.loss}")
+        judge_lr = self.lr if self.judge_lr is None else self.judge_lr
+        return [
+            Turn("D", self.d_loss, repeat=self.k, optim=Adam(judge_lr, betas=(self.beta1, 0.999))),
+            Turn("G", self.g_loss, optim=Adam(self.lr, betas=(self.beta1, 0.999))),
+        ]
 
     # Equation 1, the judge's side, halved as the tutorials do
     def d_loss(self, real):
-        fake = self.sample(self.rows)
-        return {"adv": LOSSES[self.loss].judge(*self.D(torch.cat([real, fake])).chunk(2)) / 2}
+        scores = self.D(self.seen(torch.cat([real, self.sample(self.rows)]))).chunk(2)
+        adv = minimax_judge(*scores, smooth=self.smooth) if self.smooth else LOSSES[self.loss].judge(*scores)
+        return {"adv": adv / 2}
 
     def g_loss(self):
-        return {"adv": LOSSES[self.loss].generator(None, self.D(self.sample(self.rows)))}
+        return {"adv": LOSSES[self.loss].generator(None, self.D(self.seen(self.sample(self.rows))))}
+
+    def seen(self, x):
+        """What the judge is shown of x: with noise, whose deviation falls linearly to nothing."""
+        left = max(0.0, 1 - self.images / self.noise_images) if self.noise_images else 1.0
+        return instance_noise(x, self.instance_noise * left)
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))

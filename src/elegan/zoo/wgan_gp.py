@@ -1,6 +1,7 @@
 """Wasserstein GAN with gradient penalty: a critic kept 1-Lipschitz by a penalty between real and drawn samples.
 
-Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, 2017, arXiv:1704.00028. Takes images and vectors.
+Gulrajani, Ahmed, Arjovsky, Dumoulin and Courville, 2017, arXiv:1704.00028. Takes images and vectors. `judge_lr` gives
+the critic a rate of its own (Heusel et al., 2017, 1706.08500).
 
     elegan train wgan-gp digits --steps 3000
 """
@@ -19,11 +20,12 @@ class WGANGP(Game):
         self,
         spec,
         *,
-        z_dim: int = 128,    # noise dimensions
-        width: int = 64,     # channels at half resolution; on vectors, an eighth of the hidden units
-        n_critic: int = 5,   # critic moves per generator move
-        gp: float = 10.0,    # weight λ of the gradient penalty
-        lr: float = 1e-4,    # learning rate of both players
+        z_dim: int = 128,                # noise dimensions
+        width: int = 64,                 # channels at half resolution; on vectors, an eighth of the hidden units
+        n_critic: int = 5,               # critic moves per generator move
+        gp: float = 10.0,                # weight λ of the gradient penalty
+        lr: float = 1e-4,                # learning rate
+        judge_lr: float | None = None,   # the critic's learning rate; none is lr
     ):  # fmt: skip
         super().__init__(spec)
         if spec.kind == "image":
@@ -34,8 +36,11 @@ class WGANGP(Game):
             self.D = MLPJudge(spec.shape, [8 * width] * 3)  # (B, D) -> (B,)
 
     def turns(self):
-        adam = Adam(self.lr, betas=(0.0, 0.9))
-        return [Turn("D", self.d_loss, repeat=self.n_critic, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        judge_lr = self.lr if self.judge_lr is None else self.judge_lr
+        return [
+            Turn("D", self.d_loss, repeat=self.n_critic, optim=Adam(judge_lr, betas=(0.0, 0.9))),
+            Turn("G", self.g_loss, optim=Adam(self.lr, betas=(0.0, 0.9))),
+        ]
 
     # Equation 3
     def d_loss(self, real):

@@ -1,0 +1,62 @@
+"""Wasserstein GAN: a critic that measures a distance, kept Lipschitz by clipping its weights.
+
+Arjovsky, Chintala and Bottou, 2017, arXiv:1701.07875. Takes images of any size and vectors. The critic's loss is minus
+the estimated distance: it falls towards nothing as samples come nearer.
+
+    elegan train wgan digits
+"""
+
+from elegan.game import Game, RMSprop, Turn
+from elegan.losses import wasserstein_generator, wasserstein_judge
+from elegan.nn.conv import ConvGenerator, ConvJudge
+from elegan.nn.init import dcgan_
+from elegan.nn.mlp import MLPGenerator, MLPJudge
+from elegan.penalties import clip_
+
+
+class WGAN(Game):
+    recipe = dict(batch=64, steps=10_000, half_life_images=50_000)
+
+    def __init__(
+        self,
+        spec,
+        *,
+        z_dim: int = 100,          # noise dimensions
+        width: int = 64,           # channels at half resolution; on vectors, an eighth of the hidden units
+        judge_norm: bool = True,   # BatchNorm in the critic of images
+        n_critic: int = 5,         # critic moves per generator move
+        clip: float = 0.01,        # weights of the critic stay within ± this
+        lr: float = 5e-5,          # learning rate of both players
+    ):  # fmt: skip
+        super().__init__(spec)
+        if spec.kind == "image":
+            self.G = dcgan_(ConvGenerator(z_dim, spec.shape, width))  # (B, z) -> (B, C, H, W)
+            self.D = dcgan_(ConvJudge(spec.shape, width, norm=judge_norm))  # (B, C, H, W) -> (B,)
+        else:
+            self.G = MLPGenerator(z_dim, [8 * width] * 3, spec.shape, bounded=False)  # (B, z) -> (B, D)
+            self.D = MLPJudge(spec.shape, [8 * width] * 3)  # (B, D) -> (B,)
+
+    # Algorithm 1
+    def turns(self):
+        slow = RMSprop(self.lr)
+        return [
+            Turn("D", self.d_loss, repeat=self.n_critic, then=lambda terms: clip_(self.D, self.clip), optim=slow),
+            Turn("G", self.g_loss, optim=slow),
+        ]
+
+    # Equation 3
+    def d_loss(self, real):
+        return {"adv": wasserstein_judge(self.D(real), self.D(self.sample(self.rows)))}
+
+    def g_loss(self):
+        return {"adv": wasserstein_generator(self.D(self.sample(self.rows)))}
+
+    def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
+        return self.G(self.noise(n, truncation))
+
+
+presets = {
+    "digits": dict(width=32, lr=5e-4, steps=1_200),
+    "vector": dict(z_dim=8, width=16, clip=0.1, lr=1e-3, batch=256),
+    "tiny": dict(z_dim=4, width=4, n_critic=2),
+}
