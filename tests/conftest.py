@@ -5,7 +5,6 @@ import os
 import random
 import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,6 @@ from elegan.cli import main
 from elegan.training import precision
 
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # for the processes that tests start
-os.environ.setdefault("MPLCONFIGDIR", str(Path(tempfile.gettempdir()) / "elegan-tests-matplotlib"))  # a font cache
 os.environ.pop("ELEGAN_DEBUG", None)
 torch.set_num_threads(1)
 

@@ -18,6 +18,7 @@ _HOME = {
     "load": "elegan.api",
     "sample": "elegan.api",
     "apply": "elegan.api",
+    "page": "elegan.api",
     "Model": "elegan.api",
     "Samples": "elegan.exporting.samples",
     "open_data": "elegan.data.sources",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from elegan.api import Model as Model
     from elegan.api import apply as apply
     from elegan.api import load as load
+    from elegan.api import page as page
     from elegan.api import resume as resume
     from elegan.api import sample as sample
     from elegan.api import train as train

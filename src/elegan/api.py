@@ -21,8 +21,10 @@ from elegan.data.batches import Batches
 from elegan.data.codec import codec_of
 from elegan.data.source import Source
 from elegan.data.sources import known_data, open_data
-from elegan.errors import CheckpointError, DataError, ElegantError, OptionError, nearest
-from elegan.exporting.samples import GridListener, Samples
+from elegan.errors import CheckpointError, DataError, ElegantError, OptionError, ResourceError, nearest
+from elegan.exporting import track as track_room
+from elegan.exporting.pictures import classes_of, draw_pictures, interpolation_of
+from elegan.exporting.samples import GridListener, Samples, shown_rows
 from elegan.game import Game
 from elegan.options import check_names
 from elegan.run import checkpoint
@@ -32,6 +34,7 @@ from elegan.run.saving import Checkpointer, copy_named, load_into, named_state
 from elegan.run.signals import StopSignals
 from elegan.spec import Spec
 from elegan.tasks.generate import draw
+from elegan.tasks.moves import one_sided
 from elegan.tasks.translate import translate
 from elegan.training import precision as precision_room
 from elegan.training.distributed import World, joined, world
@@ -41,6 +44,7 @@ from elegan.training.precision import Choice
 from elegan.training.seeds import seed_at
 from elegan.training.still import Still
 from elegan.training.turns import steps_for
+from elegan.view import page as page_room
 
 Listener = Callable[[Event], Change | None]
 Plan = dict[str, Any]
@@ -76,6 +80,21 @@ class Model:
         facts = {**self.facts(), "seed": seed, **given}
         return Samples(values, self.game.spec["real"], facts)
 
+    def interpolate(self, rows: int = 8, steps: int = 10, *, seed: int = 0, label: Any = None) -> Samples:
+        """Walk through the noise: row k goes from sample k of `seed` to sample k of the next seed in so many steps.
+
+        label: a class for all rows, a sequence of one for each, or None for one after the other.
+        Raises `OptionError` for a game that draws no samples from noise.
+        """
+        return interpolation_of(self.game, self.facts(), rows, steps, seed=seed, label=label)
+
+    def classes(self, columns: int = 10, *, seed: int = 0) -> Samples:
+        """Draw every class in a row of its own, with the same noise down a column.
+
+        Raises `OptionError` for a game that knows no labels.
+        """
+        return classes_of(self.game, self.facts(), columns, seed=seed)
+
     def translate(self, images: np.ndarray, *, direction: str = "ab") -> Samples:
         """Translate raw images, uint8 (N, C, H, W), from one side to the other."""
         source, target = direction if direction in ("ab", "ba") else ("a", "b")
@@ -105,6 +124,7 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     precision: str = "auto",
+    track: str | None = None,
     listeners: Iterable[Listener] = (),
     progress: Callable[[RunDirectory, Plan], Listener] | None = None,
     **options: Any,
@@ -116,12 +136,14 @@ def train(
     seed: of all randomness. preset: named settings of the game; by default those called like the data, if any.
     size: resize images to this side. half_life_images: of the moving average. until_still: stop below this relative
     change of the parameters per thousand steps. device, threads, precision: by default chosen by a short probe.
+    track: trackers that follow the run into RUN/track/, by name, separated by commas: "tensorboard".
     listeners: called with every event; what they return steers the training. options: the game's own.
 
     Raises `ElegantError`s in one line; see `elegan.errors`.
     """
     file = zoo.describe(game)
     check_names((option.name for option in file.options), options, game)  # before anything is opened or built
+    trackers = track_room.chosen(track)
     source = open_data(data, size=size)
     chosen = zoo.settings(game, preset, options, str(data), source.spec.kind)
     asked = {"batch": batch, "half_life_images": half_life_images, "steps": steps}
@@ -158,21 +180,23 @@ def train(
         if images is not None:
             plan["training"]["steps"] = steps_for(trainee, images, training["batch"])
         run = first_makes(peers, lambda: new_run(out, game, plan))
-        return fit(run, plan, trainee, batches, None, listeners, progress)
+        return fit(run, plan, trainee, batches, None, listeners, progress, trackers)
 
 
 def resume(
     run: str | os.PathLike[str],
     *,
     steps: int | None = None,
+    track: str | None = None,
     listeners: Iterable[Listener] = (),
     progress: Callable[[RunDirectory, Plan], Listener] | None = None,
 ) -> Model:
     """Go on with a run where its newest whole checkpoint stands, to the bit as if it had never stopped.
 
-    steps: a new total, at least what the run was made for; nothing else of a run can change.
+    steps: a new total, at least what the run was made for; nothing else of a run can change. track: as in `train`.
     Raises `CheckpointError` if there is no whole checkpoint, `DataError` if the data is not what it was.
     """
+    trackers = track_room.chosen(track)
     directory = RunDirectory.open(run)
     plan = directory.read_options()
     training = plan["training"]
@@ -197,7 +221,7 @@ def resume(
         rows = training["batch"] // training["shards"]
         batches = Batches(source, rows=rows, shards=training["shards"], device=choice.device)
         training["steps"] = steps or training["steps"]
-        return fit(directory, plan, trainee, batches, found, listeners, progress)
+        return fit(directory, plan, trainee, batches, found, listeners, progress, trackers)
 
 
 def load(run: str | os.PathLike[str]) -> Model:
@@ -239,6 +263,17 @@ def apply(run: str | os.PathLike[str], data: str | os.PathLike[str], *, directio
     return model.translate(source.arrays["real"], direction=direction)
 
 
+def page(run: str | os.PathLike[str]) -> Path:
+    """Write the page of a run anew, RUN/index.html, and return its path.
+
+    Raises `CheckpointError` if there is no run, `ResourceError` if the disk refuses.
+    """
+    try:
+        return page_room.write(RunDirectory.open(run))
+    except OSError as error:
+        raise ResourceError(f"{error.filename or run} cannot be written ({error.strerror}): make room.") from error
+
+
 def build(plan: Plan, spec: Spec, choice: Choice) -> Game:
     """The game of a plan with its first weights, placed on the device of a choice and in its precision."""
     choice.apply()
@@ -256,6 +291,7 @@ def fit(
     found: checkpoint.Checkpoint | None,
     listeners: Iterable[Listener],
     progress: Callable[[RunDirectory, Plan], Listener] | None,
+    trackers: Iterable[track_room.MakesTracker] = (),
 ) -> Model:
     """Train or go on training, under the run's lock, with its log, checkpoints and grids; always save at the end."""
     training, peers = plan["training"], world()
@@ -271,27 +307,31 @@ def fit(
             heard: list[Listener] = [signals, *([still] if still else [])]
             follow(game, batches, training, state, heard)
             return Model(run, plan, state.average.game, state.step, signals.received)
-        with run.held():
+        with run.held(), page_room.Page(run) as page, track_room.following(trackers, run, plan) as followers:
             if found is not None and run.read_options()["training"] != training:
                 run.write_options(plan)
-            log = EventLog(run.events_file)
+            log = EventLog(run.events_file, followers)
             manifest = {"game": plan["game"], "options": plan["options"], "fingerprint": plan["data"]["fingerprint"]}
             manifest |= {"training": {n: training[n] for n in LASTING}, "versions": plan["versions"]}
             saver = Checkpointer(run, log, manifest, still)
             facts = {"game": plan["game"], "data": plan["data"]["name"]}
-            shown = batches(training["seed"], 0, 0, batches.rows)
+            shown = batches(training["seed"], 0, 0, shown_rows(game.spec, batches.rows))
             grids = GridListener(run.samples, facts, shown, training["seed"])
             log.write("resumed" if found else "started", step=state.step, game=plan["game"], compute=plan["compute"])
+            page.write()
             if found is None:
                 saver.save(game, state)  # so that a run can be resumed from its first moment on
-            heard = [log, grids, *([still] if still else []), saver, signals, *listeners]  # the saver keeps `still`
+                grids.draw(state.average.game, 0)
+            # the saver keeps what `still` knows, and so comes after it
+            heard = [log, grids, page, *([still] if still else []), saver, signals, *listeners]
             if progress is not None:
                 heard.append(progress(run, plan))
             try:
                 follow(game, batches, training, state, heard, log)
             except KeyboardInterrupt:
                 raise  # a second Ctrl-C: the last checkpoint has to do
-            except BaseException:
+            except BaseException as error:
+                log.write("stopped", step=state.step, by=type(error).__name__)
                 if state.whole:
                     saver.save(game, state)
                 raise
@@ -301,6 +341,13 @@ def fit(
             saver.save(game, state)
             grids.draw(state.average.game, state.step)
             log.write("stopped", step=state.step, by=signals.received or "end")
+            choice = replace(Choice(**plan["compute"]), device=str(game.device))
+            pictures = draw_pictures(
+                run.path / "pictures", run.samples, state.average.game, shown, {**facts, "step": state.step},
+                training["seed"], lambda: one_sided(build(plan, game.spec, choice), batches, seed=training["seed"]),
+            )  # fmt: skip
+            while not signals.received and next(pictures, None) is not None:  # whoever stops a run waits for no picture
+                pass
     return Model(run, plan, state.average.game, state.step, signals.received)
 
 
@@ -377,4 +424,4 @@ def from_json(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
-__all__ = ["Model", "Samples", "apply", "load", "resume", "sample", "train"]
+__all__ = ["Model", "Samples", "apply", "load", "page", "resume", "sample", "train"]

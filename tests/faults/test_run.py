@@ -510,7 +510,7 @@ def test_a_picture_that_cannot_be_written_costs_no_training(tiny_run, tmp_path, 
     said = cli("resume", tiny_run, "--steps", 6)
     assert said.code == 0
     assert len(said.warned) == 1
-    assert "samples/00000006.png cannot be written" in said.warned[0]
+    assert "samples/00000005.png cannot be written" in said.warned[0]
     same(tiny_run, straight(small, tmp_path / "straight", 6))
 
 

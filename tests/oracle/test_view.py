@@ -13,7 +13,9 @@ from elegan.data.source import image_field, vector_field
 from elegan.errors import ResourceError, RunInUseError
 from elegan.exporting.provenance import SOURCE_TYPE, save_png
 from elegan.exporting.samples import GridListener, Samples, wanted_at
-from elegan.view.sheet import MARGIN, SMALL, image, points, sheet
+from elegan.view.plane import HEAD, SIDE, Window, font, framed, panel, points
+from elegan.view.plane import MARGIN as EDGE
+from elegan.view.sheet import MARGIN, SMALL, image, sheet
 
 FACTS = {"game": "dcgan", "data": 'a "b" <c> & ü.npz', "step": 7, "seed": 3}
 
@@ -61,19 +63,104 @@ def test_other_channels_show_the_first():
     assert image(one).mode == "L"
 
 
-def test_points_are_drawn_over_real_ones():
-    real = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
-    made = points(np.array([[0.0, 0.0]], np.float32), real, "step 5")
-    assert made.size == (600, 600)
-    pixels = np.asarray(made.convert("RGB")).astype(int)
-    grey = (np.ptp(pixels, axis=2) < 20) & (abs(pixels.mean(2) - 175) < 25)
-    orange = pixels[..., 0] - pixels[..., 2] > 80
-    assert grey.sum() > 200
-    assert 3 < orange.sum() < 200
-    middle = np.argwhere(orange)  # the one drawn point lies in the middle of the axes, the other mark in the legend
-    assert (abs(middle - 300).max(1) < 60).any()
-    alone = np.asarray(points(np.zeros((1, 2), np.float32)).convert("RGB")).astype(int)
-    assert (alone[..., 0] - alone[..., 2] > 80).any()
+@pytest.mark.parametrize("channels", [1, 3])
+def test_names_stand_before_their_rows(channels):
+    images = pictures(6, channels, 20, 20)
+    bare, named = sheet(images, 3), sheet(images, 3, ["ox", "a long name"])
+    assert named.mode == bare.mode
+    room = named.width - bare.width
+    assert room > font(13).getlength("a long name")
+    pixels = np.asarray(named.convert("L"))
+    assert (np.asarray(named)[:, room:] == np.asarray(bare)).all()
+    dark = [(pixels[k * 42 + 2 : k * 42 + 42, :room] < 128).sum() for k in range(2)]
+    assert 0 < dark[0] < dark[1]
+
+
+# ---- the plane
+
+
+def colours(picture) -> tuple[np.ndarray, np.ndarray]:
+    """Where a picture is clearly blue, and where it is clearly orange."""
+    pixels = np.asarray(picture).astype(int)
+    red, blue = pixels[..., 0], pixels[..., 2]
+    return (blue - red > 40), (red - blue > 130)
+
+
+def test_points_are_drawn_where_they_are_over_real_ones():
+    window = Window(-1.0, 10.0, 4.0)  # x from −1 to 3, y from 10 to 14
+    spots = np.array([[0.0, 13.0], [2.5, 10.5], [99.0, 0.0], [np.nan, 11.0]])
+    for blue_or_orange, given in enumerate([(np.zeros((0, 2)), spots), (spots, None)]):
+        found = colours(panel(window, *given))[blue_or_orange]
+        y, x = np.nonzero(found)
+        upper = y < SIDE / 2
+        assert abs(np.mean(x[upper]) + 0.5 - SIDE / 4) < 0.6
+        assert abs(np.mean(y[upper]) + 0.5 - SIDE / 4) < 0.6
+        assert abs(np.mean(x[~upper]) + 0.5 - SIDE * 7 / 8) < 0.6
+        assert abs(np.mean(y[~upper]) + 0.5 - SIDE * 7 / 8) < 0.6
+        assert 10 < len(y) < 90, "two dots, no more"
+    both = panel(window, spots[:1], spots)
+    red, _, blue = both[SIDE // 4, SIDE // 4].astype(int)
+    assert red - blue > 80, "drawn over real"
+    assert colours(both)[0][SIDE * 7 // 8, SIDE * 7 // 8]
+
+
+def test_axes_are_equal_and_fixed_by_the_real_points():
+    real = np.array([[0.0, 0.0], [10.0, 4.0]])
+    window = Window.around(real, room=0.1)
+    assert (window.left, window.low, window.side) == pytest.approx((-1.0, -4.0, 12.0))
+    far = points(np.array([[500.0, 0.0]]), real)
+    assert (np.asarray(far)[HEAD:] == np.asarray(points(np.array([[0.0, 800.0]]), real))[HEAD:]).all()
+    assert far.size == (SIDE + 2 * EDGE, SIDE + HEAD + EDGE)
+    assert Window.around(np.ones((5, 2))).side > 0
+    assert Window.around(np.concatenate([real, [[np.nan, 0.0], [0.0, np.inf]]]), room=0.1) == window
+    assert np.isfinite(Window.around(np.full((3, 2), np.inf)).side)
+    assert colours(points(np.zeros((1, 2))))[1][HEAD:].any()
+
+
+def test_a_surface_is_orange_where_drawn_blue_where_real_and_has_a_line_between():
+    window = Window(0.0, 0.0, 1.0)
+    where = window.places()
+    assert where[0] == pytest.approx((0.5 / 64, 1 - 0.5 / 64))
+    assert where[-1] == pytest.approx((1 - 0.5 / 64, 0.5 / 64))
+    nothing = np.zeros((0, 2))
+    seen = panel(window, nothing, surface=1 / (1 + np.exp(-20 * (where[:, 1] - 0.75)))).astype(int)  # real above 0.75
+    warm = seen[..., 0] - seen[..., 2]
+    line = seen.max(2) < 190
+    rows = np.nonzero(line.any(1))[0]
+    assert abs(rows - SIDE / 4).max() <= 2, "where it is undecided"
+    assert line[rows].all(1).any(), "from side to side"
+    assert (warm[: SIDE // 4 - 10] < -10).all()
+    assert (warm[SIDE // 4 + 10 :] > 10).all()
+    assert (np.diff(warm[[5, 60, 110, 130, 180, 400], 7]) >= 0).all()
+    for even, colour in ((0.0, (250, 204, 160)), (1.0, (150, 195, 230)), (0.5, (252, 252, 250))):
+        plain = panel(window, nothing, surface=np.full(len(where), even))
+        assert (plain == plain[0, 0]).all(), "no line where all is alike"
+        assert abs(plain[0, 0].astype(int) - colour).max() <= 1
+
+
+def test_arrows_point_where_things_are_pulled():
+    window = Window(-1.0, -1.0, 2.0)
+    feet, ways = np.array([[0.0, 0.0], [0.5, 0.5]]), np.array([[0.0, 1e-3], [0.0, 0.0]])
+    bare, shown = panel(window, feet), panel(window, feet, arrows=(feet, ways))
+    y, x = np.nonzero((bare != shown).any(2))
+    assert abs(np.mean(x) - SIDE / 2) < 1, "straight up, from the first alone"
+    assert y.max() <= SIDE / 2 + 2
+    assert abs(y.min() - (SIDE / 2 - SIDE / 7)) < 3
+    assert (panel(window, feet, arrows=(feet, 0 * ways)) == bare).all()
+
+
+def test_panels_stand_two_to_a_row_below_their_titles():
+    black = np.zeros((SIDE, SIDE, 3), np.uint8)
+    made = np.asarray(framed([("one", black), ("two", black + 50), ("three", black + 90)], note="a note"))
+    for k, shade in enumerate((0, 50, 90)):
+        top, left = HEAD + k // 2 * (HEAD + SIDE), EDGE + k % 2 * (EDGE + SIDE)
+        assert (made[top : top + SIDE, left : left + SIDE] == shade).all()
+        assert (made[top - HEAD + 8 : top - 8, left : left + 30] < 100).any(), "its title"
+    assert (made[-HEAD:, : EDGE + 40] < 160).any(), "the note"
+    assert all(mask[-HEAD:].any() for mask in colours(made)), "the legend"
+    single = np.asarray(framed([("", black)], real=False, judged=False))
+    assert not colours(single)[0][:HEAD].any()
+    assert colours(single)[1][:HEAD].any()
 
 
 # ---- marks
@@ -163,14 +250,16 @@ def test_a_notebook_shows_the_grid(some):
 
 
 def test_a_run_draws_at_fixed_steps():
-    assert [step for step in range(1, 3_001) if wanted_at(step)] == [100, 200, 500, 1_000, 2_000, 3_000]
+    steps = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 3_000]
+    assert [step for step in range(1, 3_500) if wanted_at(step)] == steps
 
 
 def test_the_last_grid_is_drawn_from_the_average_with_one_column_a_class(tmp_path, small):
     model = elegan.train(
         "cgan", small, out=tmp_path / "run", preset="tiny", steps=3, batch=8, threads=1, precision="fp32"
     )
-    (path,) = (tmp_path / "run" / "samples").iterdir()
+    *early, path = sorted((tmp_path / "run" / "samples").iterdir())
+    assert [p.name for p in early] == ["00000000.png", "00000001.png", "00000002.png"]
     assert path.name == "00000003.png"
     check_marks(path.read_bytes(), {"game": "cgan", "data": str(small), "step": 3, "seed": 0})
     drawn = model.sample(32, label=[k % 4 for k in range(32)])

@@ -15,6 +15,7 @@ VERBS = {
     "resume": "go on with a run where it stopped",
     "sample": "draw samples from a run",
     "apply": "ask a run for its own task on your files: translate",
+    "edit": "move through what a run has learned: interpolate",
     "zoo": "list the games, or show one",
     "doctor": "say what this machine is and what elegan would use of it",
 }

@@ -15,6 +15,7 @@ from rich.text import Text
 from elegan.api import Model, Plan
 from elegan.run.directory import RunDirectory
 from elegan.training.loop import Event
+from elegan.view.page import NAME as PAGE
 
 SHOWN_EVERY = 0.2  # seconds between updates of the bar
 FAR = 1e8  # seconds; what is further off is not said
@@ -34,6 +35,7 @@ class Progress:
         chosen = f"{compute['device']}, {compute['precision']}, {threads} ({compute['why']})"
         self.console.print(chosen, markup=False, soft_wrap=True)
         self.console.print(f"run: {run.path}", markup=False, soft_wrap=True)
+        self.console.print(f"page: {run.path / PAGE}", markup=False, soft_wrap=True)
         self.shown = self.mark_time = time.monotonic()
         self.mark_images: int | None = None
         self.rate = 0.0
@@ -99,8 +101,7 @@ def finish(model: Model) -> int:
         how = f"elegan resume {shlex.quote(str(run))}"
         print(f"stopped by {model.stopped_by} after step {model.step:,}, saved. Go on with: {how}")
         return 143
-    grids = sorted(model.run.samples.glob("[0-9]*.png"))
-    print(f"done after step {model.step:,}." + (f" Look at {grids[-1]}" if grids else ""))
+    print(f"done after step {model.step:,}. Look at {run / PAGE}")
     if "generation" in model.game.tasks:
         print(f"Draw more with: elegan sample {shlex.quote(str(run))} -n 100 --seed 1")
     return 0

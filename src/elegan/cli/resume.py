@@ -9,7 +9,12 @@ VERB = Verb(
     "resume",
     "Go on with a run where its newest whole checkpoint stands, to the bit as if it had never stopped.",
     (Option("run", str, REQUIRED, "directory of the run"),),
-    {"Options": (Option("steps", int | None, None, "a new total of steps; it can only be raised"),)},
+    {
+        "Options": (
+            Option("steps", int | None, None, "a new total of steps; it can only be raised"),
+            Option("track", str | None, None, "tell the run to other tools as it goes, into RUN/track: tensorboard"),
+        )
+    },
 )
 
 

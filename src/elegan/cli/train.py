@@ -27,6 +27,7 @@ FLAGS = (
     Option(
         "until_still", float | None, None, "stop once 1,000 steps change the parameters by less than this, relatively"
     ),
+    Option("track", str | None, None, "tell the run to other tools as it goes, into RUN/track: tensorboard"),
 )
 MACHINE = (
     Option("device", str, "auto", "auto, cpu, or cuda"),

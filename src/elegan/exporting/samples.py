@@ -3,10 +3,12 @@
 import csv
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -14,18 +16,29 @@ from elegan.data.codec import codec_of
 from elegan.errors import ResourceError, RunInUseError
 from elegan.exporting.provenance import marks, save_png
 from elegan.game import Game
-from elegan.spec import Field
+from elegan.spec import Field, Spec
 from elegan.tasks.generate import draw
+from elegan.tasks.judge import verdict
 from elegan.tasks.translate import translate
 from elegan.training.loop import Event
-from elegan.view.sheet import image, points, sheet
+from elegan.view.plane import Window, points
+from elegan.view.sheet import image, sheet
+
+POINTS = 1_000  # of a picture of the plane, drawn and real each
 
 
 class Samples:
     """Samples a model made: `values` as the data has them, uint8 (N, C, H, W) or float32 (N, D)."""
 
-    def __init__(self, values: np.ndarray, field: Field, facts: Mapping[str, object], columns: int | None = None):
-        self.values, self.field, self.facts, self.columns = values, field, dict(facts), columns
+    def __init__(
+        self,
+        values: np.ndarray,
+        field: Field,
+        facts: Mapping[str, object],
+        columns: int | None = None,
+        names: Sequence[str] = (),
+    ):
+        self.values, self.field, self.facts, self.columns, self.names = values, field, dict(facts), columns, names
 
     def __len__(self) -> int:
         return len(self.values)
@@ -39,8 +52,8 @@ class Samples:
     def picture(self) -> Image.Image | None:
         """All samples as one picture; None if they are neither images nor points in the plane."""
         if self.field.kind == "image":
-            return sheet(self.values, self.columns)
-        if self.field.kind == "vector" and self.values.shape[1:] == (2,):
+            return sheet(self.values, self.columns, self.names)
+        if is_plane(self.field):
             return points(self.values)
         return None
 
@@ -81,12 +94,39 @@ class Samples:
 
 
 def wanted_at(step: int) -> bool:
-    """Whether a run draws a grid after this step: at 100, 200, 500, and then every thousand."""
-    return step in (100, 200, 500) or step % 1_000 == 0
+    """Whether a run draws a frame after this step: at 1, 2, 5, 10, 20, 50, 100, 200, 500, and then every thousand."""
+    return step in (1, 2, 5, 10, 20, 50, 100, 200, 500) or step % 1_000 == 0
+
+
+def is_plane(field: Field) -> bool:
+    """Whether a field holds points in the plane."""
+    return field.kind == "vector" and tuple(field.shape) == (2,)
+
+
+def shown_rows(spec: Spec, rows: int) -> int:
+    """How many real samples pictures are drawn beside: a batch, but of points in the plane at least a thousand."""
+    return max(rows, POINTS) if "real" in spec and is_plane(spec["real"]) else rows
+
+
+def plane(game: Game, batch: Mapping[str, Tensor], seed: int) -> dict[str, Any]:
+    """Points a game draws, (POINTS, 2), those of a batch, and the judge's surface if it has one, as pictures show them.
+
+    A judge that cannot be asked costs the picture its surface, not the run its training.
+    """
+    codec = codec_of(game.spec["real"])
+    real, drawn = codec.decode(batch["real"]), draw(game, POINTS, seed=seed)
+    places = codec.encode(torch.from_numpy(Window.around(real).places()).to(game.device))
+    try:
+        surface = verdict(game, places, batch, drawn)
+    except (TypeError, ValueError, RuntimeError, AttributeError):
+        surface = None
+    return {
+        "drawn": codec.decode(drawn), "real": real, "surface": None if surface is None else surface.cpu().numpy()
+    }  # fmt: skip
 
 
 class GridListener:
-    """Draws a grid from the average at fixed steps, always of the same noise, into `samples/`."""
+    """Draws a frame from the average at fixed steps, always of the same noise, into `samples/`."""
 
     def __init__(self, folder: Path, facts: Mapping[str, object], batch: Mapping[str, Tensor], seed: int = 0):
         self.folder, self.facts, self.batch, self.seed = folder, facts, batch, seed
@@ -115,17 +155,15 @@ class GridListener:
             return None
 
     def picture(self, game: Game, step: int) -> Image.Image | None:
-        """Eight rows of samples (one column a class if there are labels); points over real ones; or translations."""
+        """Eight rows of samples (one column a class if there are labels); the plane; or translations."""
         spec = game.spec
         if "generation" in game.tasks and spec.kind == "image":
             columns = spec.classes if game.labelled and spec.classes <= 16 else 8
             label = [k % spec.classes for k in range(8 * columns)] if game.labelled else None
             values = codec_of(spec["real"]).decode(draw(game, 8 * columns, seed=self.seed, label=label))
             return sheet(values, columns)
-        if "generation" in game.tasks and spec.kind == "vector" and spec.shape == (2,):
-            codec = codec_of(spec["real"])
-            real = codec.decode(self.batch["real"])
-            return points(codec.decode(draw(game, 1_000, seed=self.seed)), real, f"step {step}")
+        if "generation" in game.tasks and "real" in spec and is_plane(spec["real"]):
+            return points(**plane(game, self.batch, self.seed), title=f"step {step:,}")
         if "translation" in game.tasks:
             parts = []
             for source, target, direction in (("a", "b", "ab"), ("b", "a", "ba")):

@@ -5,7 +5,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,37 @@ from elegan.training.loop import Event
 
 SCHEMA = 1
 
+Follower = Callable[[dict[str, Any]], None]
+
 
 class EventLog:
-    """Appends to `events.jsonl`; as a listener, logs steps. A log that cannot be written is said once, not fatal."""
+    """Appends to `events.jsonl`; as a listener, logs steps. A log that cannot be written is said once, not fatal.
 
-    def __init__(self, path: Path):
-        self.path = path
+    followers: called with every line as it is written, or would be.
+    """
+
+    def __init__(self, path: Path, followers: Iterable[Follower] = ()):
+        self.path, self.followers = path, list(followers)
         self.start = time.monotonic()
-        self._last: Event | None = None
+        self._rates: dict[str, float | str] = {}  # as logged last
         self._failed = False
         self._torn = _torn(path)  # a crash may have cut the last line off; the next one must not join it
 
     def __call__(self, event: Event) -> None:
-        if event.step <= 100 or event.step % 10 == 0:
-            self.write("step", step=event.step, images=event.images, phase=event.phase, terms=_json_terms(event.terms))
+        """Log a step: its terms, and the learning rates of its turns if they are not those logged last."""
+        if event.step > 100 and event.step % 10:
+            return
+        facts: dict[str, Any] = {"terms": _json_numbers(event.terms)}
+        if (rates := _json_numbers(event.rates)) != self._rates:
+            facts["rates"] = self._rates = rates
+        self.write("step", step=event.step, images=event.images, phase=event.phase, **facts)
 
     def write(self, kind: str, **facts: Any) -> None:
         """Append one line: schema, kind, unix time, seconds since this process began the log, and facts."""
         seconds = round(time.monotonic() - self.start, 3)
         line = {"v": SCHEMA, "kind": kind, "time": round(time.time(), 3), "seconds": seconds, **facts}
+        for follower in self.followers:
+            follower(line)
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("\n" * self._torn + json.dumps(line, ensure_ascii=False) + "\n")
@@ -51,15 +63,15 @@ def _torn(path: Path) -> bool:
         return False  # no log yet, or an empty one
 
 
-def _json_terms(terms: dict[str, float]) -> dict[str, float | str]:
-    """Terms as strict JSON knows them: what is not finite becomes its name."""
-    return {n: float(f"{v:.6g}") if math.isfinite(v) else str(v) for n, v in terms.items()}
+def _json_numbers(numbers: dict[str, float]) -> dict[str, float | str]:
+    """Numbers as strict JSON knows them, to six digits: what is not finite becomes its name."""
+    return {n: float(f"{v:.6g}") if math.isfinite(v) else str(v) for n, v in numbers.items()}
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a run as they count now: what a later `resumed` line supersedes, and torn lines, are left out."""
     lines: list[dict[str, Any]] = []
-    if path.exists():
+    if path.is_file():  # a device would never end
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 line = json.loads(text)

@@ -58,6 +58,12 @@ class Event:
     game: Game
     state: State
     report: "Report"
+    turns: list[Turn]
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """The learning rate of each turn of the step, by the name of the change that sets it: `D.lr`."""
+        return {f"{turn_name(turn)}.lr": turn.optim.lr for turn in self.turns}
 
     @property
     def terms(self) -> dict[str, float]:
@@ -174,7 +180,7 @@ class Loop:
         self._report = Report({**self._numbers, "bad": self._bad, "wishes": self._wishes})
         if previous is not None:
             self._examine(previous)
-        return Event(state.step, state.images, self._phase_name or "", game, state, self._report)
+        return Event(state.step, state.images, self._phase_name or "", game, state, self._report, self.turns)
 
     def examine_last(self) -> None:
         """Look at the flags of the newest step too; reads are a step late until here."""
