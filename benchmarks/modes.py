@@ -1,9 +1,9 @@
 """Eight modes on a ring, twenty-five on a grid: how many are found, and how exactly, in a few minutes.
 
-Each game is trained as `elegan train GAME DATA` trains it, once a seed, in a process of its own; then 2,500 points are
-drawn. A point is of high quality within three deviations of a mode; real points score 98.9 %.
+Each game, `GAME` or `GAME/PRESET`, is trained as `elegan train` trains it, once a seed, in a process of its own; then
+2,500 points are drawn. A point is of high quality within three deviations of a mode; real points score 98.9 %.
 
-    python benchmarks/modes.py [--games r3gan wgan-gp] [--data ring grid] [--seeds 0 1 2] [--minutes 3]
+    python benchmarks/modes.py [--games r3gan gan/stable] [--data ring grid] [--seeds 0 1 2] [--minutes 3]
 
 Minutes are those of training on this machine, drawing excluded; a run that would take longer is stopped.
 """
@@ -33,14 +33,15 @@ def one(game: str, data: str, seed: int, minutes: float) -> tuple[int, int, floa
         return {"stop": True} if taken > 60 * minutes else None
 
     with tempfile.TemporaryDirectory() as folder:
-        model = elegan.train(game, data, out=Path(folder) / "run", seed=seed, listeners=[stop])
+        name, _, preset = game.partition("/")
+        model = elegan.train(name, data, out=Path(folder) / "run", seed=seed, preset=preset or None, listeners=[stop])
         about = model.game.spec["real"].about
         return *coverage(model.sample(DRAWN).values, about["modes"], about["sigma"]), taken
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--games", nargs="+", default=["r3gan", "wgan-gp"])
+    parser.add_argument("--games", nargs="+", default=["r3gan", "gan/stable"])
     parser.add_argument("--data", nargs="+", choices=["ring", "grid"], default=["ring", "grid"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--minutes", type=float, default=3.0)
@@ -57,7 +58,7 @@ def main() -> None:
                 said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
                 modes, total, share, seconds = json.loads(said.splitlines()[-1])
                 print(
-                    f"{data:5} {game:8} seed {seed}  {modes}/{total} modes  {share:6.1%}  {seconds:5.0f} s", flush=True
+                    f"{data:5} {game:10} seed {seed}  {modes}/{total} modes  {share:6.1%}  {seconds:5.0f} s", flush=True
                 )
 
 

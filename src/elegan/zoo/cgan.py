@@ -36,6 +36,7 @@ class CGAN(Game):
         gamma: float = 0.0,        # weight γ of the penalties γ/2 (R1 + R2); 0 leaves them out
         penalised: float = 0.25,   # share of the batch on which the penalties are taken
         lr: float = 2e-4,          # learning rate of both players
+        beta1: float = 0.5,        # first moment of Adam
     ):  # fmt: skip
         super().__init__(spec)
         self.G = LabelledGenerator(spec, z_dim, label_dim, width)  # (B, z), (B,) -> (B, C, H, W)
@@ -48,7 +49,7 @@ class CGAN(Game):
         return ""
 
     def turns(self):
-        adam = Adam(self.lr, betas=(0.5, 0.999))
+        adam = Adam(self.lr, betas=(self.beta1, 0.999))
         return [Turn("D", self.d_loss, optim=adam), Turn("G", self.g_loss, optim=adam)]
 
     # Equation 2 of 1411.1784; drawn samples carry the labels of the batch, so relativistic pairs share a class
@@ -104,6 +105,6 @@ class LabelledJudge(nn.Module):
 
 
 presets = {
-    "digits": dict(width=32, loss="relativistic-pairing", gamma=0.1, lr=2e-3, steps=3_000),
+    "digits": dict(width=32, loss="relativistic-pairing", gamma=0.3, lr=2e-3, beta1=0.0, steps=2_500),
     "tiny": dict(z_dim=4, label_dim=3, width=4, gamma=0.5),
 }
