@@ -389,3 +389,32 @@ def test_two_rates_reach_the_two_turns(name):
             for named in [list(loop.game.named_parameters())]
         }
         assert moved == {"D": pytest.approx(wanted, rel=0.01), "G": pytest.approx(3e-3, rel=0.01)}
+
+
+def test_gan_is_penalised_on_both_sides_where_it_is_judged():
+    game, real, *_ = scored("gan", preset="vector", gamma=0.3, instance_noise=0.0)
+    fake = game.sample(6)
+    norms = []
+    for x in (real, fake):
+        x = x.clone().requires_grad_()
+        (slope,) = torch.autograd.grad(game.D(x).sum(), x)
+        norms.append(float(slope.square().sum(1).mean()))
+    terms = game.d_loss(real)
+    assert terms["r1"].item() == pytest.approx(0.15 * norms[0], **exactly)
+    assert terms["r2"].item() == pytest.approx(0.15 * norms[1], **exactly)
+    plain, real, *_ = scored("gan", preset="vector")
+    assert plain.d_loss(real).keys() == {"adv"}
+
+
+def test_gan_lets_both_rates_fall_by_a_cosine():
+    game = built("gan", PLANE, "vector", lr=1e-3, judge_lr=4e-3, decay=0.1, decay_images=1_000)
+    for images, left in ((0, 1), (500, 0.55), (1_000, 0.1), (5_000, 0.1)):
+        game.images = images
+        judge, generator = game.turns()
+        assert judge.optim.lr == pytest.approx(4e-3 * left)
+        assert generator.optim.lr == pytest.approx(1e-3 * left)
+
+
+def test_cgan_has_its_first_moment():
+    game = built("cgan", width=4, beta1=0.25)
+    assert {turn.optim.betas for turn in game.turns()} == {(0.25, 0.999)}

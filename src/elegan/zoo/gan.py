@@ -15,10 +15,11 @@ import torch
 from torch import nn
 
 from elegan.augment import instance_noise
-from elegan.game import Adam, Game, Turn
+from elegan.game import Adam, Game, Turn, cosine
 from elegan.losses import LOSSES, minimax_judge
 from elegan.nn.conv import pyramid
 from elegan.nn.mlp import MLPGenerator, MLPJudge
+from elegan.penalties import r1_r2
 
 
 class GAN(Game):
@@ -39,8 +40,11 @@ class GAN(Game):
         smooth: float = 0.0,                          # the judge is to say 1 − smooth of real samples
         instance_noise: float = 0.0,                  # deviation of noise on what the judge sees, at first
         noise_images: int = 500_000,                  # images over which that noise falls to nothing; 0 keeps it
-        lr: float = 2e-4,                             # learning rate
+        gamma: float = 0.0,                           # weight γ of the penalties γ/2 (R1 + R2), at first; 0: none
+        lr: float = 2e-4,                             # learning rate, at first
         judge_lr: float | None = None,                # the judge's learning rate; none is lr
+        decay: float = 1.0,                           # part of γ and of the rates that is left after decay_images
+        decay_images: int = 1_000_000,                # images over which they fall, by a cosine
         beta1: float = 0.5,                           # first moment of Adam
     ):  # fmt: skip
         super().__init__(spec)
@@ -60,15 +64,25 @@ class GAN(Game):
             raise ValueError(f"smooth is for the losses minimax and non-saturating, not {self.loss}")
         judge_lr = self.lr if self.judge_lr is None else self.judge_lr
         return [
-            Turn("D", self.d_loss, repeat=self.k, optim=Adam(judge_lr, betas=(self.beta1, 0.999))),
-            Turn("G", self.g_loss, optim=Adam(self.lr, betas=(self.beta1, 0.999))),
+            Turn("D", self.d_loss, repeat=self.k, optim=Adam(self.left() * judge_lr, betas=(self.beta1, 0.999))),
+            Turn("G", self.g_loss, optim=Adam(self.left() * self.lr, betas=(self.beta1, 0.999))),
         ]
+
+    def left(self) -> float:
+        """The part of the rates and of γ that is left by now."""
+        return cosine(1.0, self.decay, self.images, self.decay_images)
 
     # Equation 1, the judge's side, halved as the tutorials do
     def d_loss(self, real):
-        scores = self.D(self.seen(torch.cat([real, self.sample(self.rows)]))).chunk(2)
+        both = self.seen(torch.cat([real, self.sample(self.rows)]))
+        scores = self.D(both).chunk(2)
         adv = minimax_judge(*scores, smooth=self.smooth) if self.smooth else LOSSES[self.loss].judge(*scores)
-        return {"adv": adv / 2}
+        terms = {"adv": adv / 2}
+        if self.gamma:
+            r1, r2 = r1_r2(self.D, *both.chunk(2))
+            weight = self.gamma * self.left() / 2
+            terms |= {"r1": weight * r1, "r2": weight * r2}
+        return terms
 
     def g_loss(self):
         return {"adv": LOSSES[self.loss].generator(None, self.D(self.seen(self.sample(self.rows))))}
@@ -102,5 +116,9 @@ presets = {
     "mlp-bn": dict(widths=(128, 256), judge_widths=(256, 128), norm=True, dropout=0.3, lr=1e-4, beta1=0.9),
     "conv": dict(net="conv"),
     "vector": dict(z_dim=8, widths=(128, 128), judge_widths=(128, 128), lr=1e-3),
+    "stable": dict(
+        z_dim=2, widths=(128, 128), judge_widths=(128, 128), gamma=0.1, lr=1.5e-3, decay=0.01, decay_images=8_000_000,
+        batch=128, steps=64_000,
+    ),
     "tiny": dict(z_dim=4, widths=(8,), judge_widths=(8,), norm=True, dropout=0.1),
-}
+}  # fmt: skip

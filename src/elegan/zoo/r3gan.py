@@ -229,8 +229,8 @@ def halvings(size: tuple[int, ...], count: int) -> list[tuple[int, int]]:
 presets = {
     "digits": dict(widths=(128, 64, 32), penalised=0.25, lr=1e-3, lr_end=2e-4, burn_in_images=150_000, steps=2_000),
     "vector": dict(
-        z_dim=8, widths=(128,), blocks=3, gamma=0.5, gamma_end=0.05, lr=1e-3, lr_end=2e-4, burn_in_images=1_000_000,
-        batch=256,
+        z_dim=2, widths=(128,), blocks=3, gamma=0.5, gamma_end=0.005, lr=2e-3, lr_end=2e-5, burn_in_images=3_500_000,
+        batch=128, steps=28_000,
     ),
     "cifar-10": dict(
         widths=(768, 768, 768, 768), batch=512, gamma=0.05, gamma_end=0.005, augment="flip,translate,colour,cutout",
