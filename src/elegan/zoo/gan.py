@@ -79,7 +79,8 @@ class GAN(Game):
         adv = minimax_judge(*scores, smooth=self.smooth) if self.smooth else LOSSES[self.loss].judge(*scores)
         terms = {"adv": adv / 2}
         if self.gamma:
-            r1, r2 = r1_r2(self.D, *both.chunk(2))
+            seen, drawn = both.chunk(2)
+            r1, r2 = r1_r2(self.D, seen, drawn)
             weight = self.gamma * self.left() / 2
             terms |= {"r1": weight * r1, "r2": weight * r2}
         return terms
