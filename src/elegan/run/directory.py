@@ -1,6 +1,6 @@
 """The directory of a run: created once, held by one process at a time, never overwritten.
 
-runs/NAME/  options.json  events.jsonl  samples/00001000.png  checkpoints/step-00001000/
+runs/NAME/  options.json  events.jsonl  index.html  samples/00001000.png  pictures/  checkpoints/step-00001000/
 """
 
 import contextlib
