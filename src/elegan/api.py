@@ -7,7 +7,7 @@ model.sample(64)
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,93 +18,24 @@ import torch
 import elegan
 from elegan import zoo
 from elegan.data.batches import Batches
-from elegan.data.codec import codec_of
 from elegan.data.source import Source
 from elegan.data.sources import known_data, open_data
-from elegan.errors import CheckpointError, DataError, ElegantError, OptionError, ResourceError, nearest
+from elegan.errors import CheckpointError, DataError, OptionError, ResourceError
 from elegan.exporting import track as track_room
-from elegan.exporting.pictures import classes_of, draw_pictures, interpolation_of
-from elegan.exporting.samples import GridListener, Samples, shown_rows
-from elegan.game import Game
+from elegan.exporting.samples import Samples
+from elegan.fit import Listener, build, first_makes, fit
+from elegan.model import Model, load
 from elegan.options import check_names
 from elegan.run import checkpoint
-from elegan.run.directory import RunDirectory, free_name
-from elegan.run.events import EventLog
-from elegan.run.saving import Checkpointer, copy_named, load_into, named_state
-from elegan.run.signals import StopSignals
-from elegan.spec import Spec
-from elegan.tasks.generate import draw
-from elegan.tasks.moves import one_sided
-from elegan.tasks.translate import translate
+from elegan.run.directory import Plan, RunDirectory, free_name
 from elegan.training import precision as precision_room
-from elegan.training.distributed import World, joined, world
-from elegan.training.loop import Change, Event, State
-from elegan.training.loop import train as events
+from elegan.training.distributed import joined
 from elegan.training.precision import Choice
-from elegan.training.seeds import seed_at
-from elegan.training.still import Still
 from elegan.training.turns import steps_for
 from elegan.view import page as page_room
 
-Listener = Callable[[Event], Change | None]
-Plan = dict[str, Any]
-
 DEFAULT_GAME, DEFAULT_DATA = "cgan", "digits"
 TRAINING = {"batch": 64, "steps": 10_000, "half_life_images": 20_000}  # where neither a game nor a preset says more
-LASTING = ("batch", "shards", "seed", "half_life_images")  # of the training, what no resume may change
-
-
-class Model:
-    """A trained game: what a run directory gives back. Draws from the averaged players."""
-
-    def __init__(self, run: RunDirectory, plan: Plan, game: Game, step: int, stopped_by: str = ""):
-        self.run, self.plan, self.game, self.step, self.stopped_by = run, plan, game, step, stopped_by
-
-    def __repr__(self) -> str:
-        return f"Model({self.game.name} on {self.plan['data']['name']}, {self.step} steps, {self.run.path})"
-
-    def sample(self, n: int = 64, *, seed: int = 0, label: Any = None, **options: Any) -> Samples:
-        """Draw `n` samples. Sample k of a seed is the same whatever `n` is.
-
-        label: a class, a sequence of n classes, or None. options: what the game's `sample` takes besides.
-        Raises `OptionError` for what the game does not know.
-        """
-        file = zoo.describe(self.plan["game"])
-        known = {o.name: o for o in file.sample_options}
-        given = dict(options) if label is None else {"label": label, **options}
-        for name in given:
-            if name not in known:
-                raise OptionError(f"{file.name} samples know no {name!r}.{nearest(name, known)}")
-        drawn = draw(self.game, n, seed=seed, **given)
-        values = codec_of(self.game.spec["real"]).decode(drawn)
-        facts = {**self.facts(), "seed": seed, **given}
-        return Samples(values, self.game.spec["real"], facts)
-
-    def interpolate(self, rows: int = 8, steps: int = 10, *, seed: int = 0, label: Any = None) -> Samples:
-        """Walk through the noise: row k goes from sample k of `seed` to sample k of the next seed in so many steps.
-
-        label: a class for all rows, a sequence of one for each, or None for one after the other.
-        Raises `OptionError` for a game that draws no samples from noise.
-        """
-        return interpolation_of(self.game, self.facts(), rows, steps, seed=seed, label=label)
-
-    def classes(self, columns: int = 10, *, seed: int = 0) -> Samples:
-        """Draw every class in a row of its own, with the same noise down a column.
-
-        Raises `OptionError` for a game that knows no labels.
-        """
-        return classes_of(self.game, self.facts(), columns, seed=seed)
-
-    def translate(self, images: np.ndarray, *, direction: str = "ab") -> Samples:
-        """Translate raw images, uint8 (N, C, H, W), from one side to the other."""
-        source, target = direction if direction in ("ab", "ba") else ("a", "b")
-        encoded = codec_of(self.game.spec[source]).encode(torch.from_numpy(np.ascontiguousarray(images)))
-        values = codec_of(self.game.spec[target]).decode(translate(self.game, encoded, direction=direction))
-        return Samples(values, self.game.spec[target], {**self.facts(), "direction": direction})
-
-    def facts(self) -> dict[str, object]:
-        """What is written into every picture of this model."""
-        return {"game": self.plan["game"], "data": self.plan["data"]["name"], "step": self.step}
 
 
 def train(
@@ -224,22 +155,6 @@ def resume(
         return fit(directory, plan, trainee, batches, found, listeners, progress, trackers)
 
 
-def load(run: str | os.PathLike[str]) -> Model:
-    """The model of a run, from its newest whole checkpoint and nothing else, on the CPU in float32."""
-    directory = RunDirectory.open(run)
-    plan = directory.read_options()
-    found = checkpoint.newest(directory.checkpoints, trained=True)
-    game = zoo.build(plan["game"], Spec.from_json(plan["spec"]), **from_json(plan["options"]))
-    copy_named(named_state(game), found.tensors["average"], found)
-    for name, value in from_json(found.facts["state"]["changes"]).items():
-        if name in game.options:
-            setattr(game, name, value)
-    game.eval().requires_grad_(False)
-    game.step, game.images = found.step, found.facts["state"]["images"]
-    game.before()
-    return Model(directory, plan, game, found.step)
-
-
 def sample(
     run: str | os.PathLike[str], n: int = 64, *, seed: int = 0, label: int | None = None, **options: Any
 ) -> Samples:
@@ -274,121 +189,6 @@ def page(run: str | os.PathLike[str]) -> Path:
         raise ResourceError(f"{error.filename or run} cannot be written ({error.strerror}): make room.") from error
 
 
-def build(plan: Plan, spec: Spec, choice: Choice) -> Game:
-    """The game of a plan with its first weights, placed on the device of a choice and in its precision."""
-    choice.apply()
-    seed_at(torch.device("cpu"), plan["training"]["seed"], "init")
-    game = zoo.build(plan["game"], spec, **from_json(plan["options"]))
-    precision_room.place(game, choice)
-    return game
-
-
-def fit(
-    run: RunDirectory,
-    plan: Plan,
-    game: Game,
-    batches: Batches,
-    found: checkpoint.Checkpoint | None,
-    listeners: Iterable[Listener],
-    progress: Callable[[RunDirectory, Plan], Listener] | None,
-    trackers: Iterable[track_room.MakesTracker] = (),
-) -> Model:
-    """Train or go on training, under the run's lock, with its log, checkpoints and grids; always save at the end."""
-    training, peers = plan["training"], world()
-    state = State.fresh(game, half_life_images=training["half_life_images"])
-    still = Still(training["until_still"]) if training["until_still"] is not None else None
-    first = peers.rank == 0
-    if found is not None:
-        load_into(game, state, found)
-        if still is not None:
-            still.before = {n: torch.from_numpy(t).to(game.device) for n, t in found.tensors.get("still", {}).items()}
-    with StopSignals() as signals:
-        if not first:
-            heard: list[Listener] = [signals, *([still] if still else [])]
-            follow(game, batches, training, state, heard)
-            return Model(run, plan, state.average.game, state.step, signals.received)
-        with run.held(), page_room.Page(run) as page, track_room.following(trackers, run, plan) as followers:
-            if found is not None and run.read_options()["training"] != training:
-                run.write_options(plan)
-            log = EventLog(run.events_file, followers)
-            manifest = {"game": plan["game"], "options": plan["options"], "fingerprint": plan["data"]["fingerprint"]}
-            manifest |= {"training": {n: training[n] for n in LASTING}, "versions": plan["versions"]}
-            saver = Checkpointer(run, log, manifest, still)
-            facts = {"game": plan["game"], "data": plan["data"]["name"]}
-            shown = batches(training["seed"], 0, 0, shown_rows(game.spec, batches.rows))
-            grids = GridListener(run.samples, facts, shown, training["seed"])
-            log.write("resumed" if found else "started", step=state.step, game=plan["game"], compute=plan["compute"])
-            page.write()
-            if found is None:
-                saver.save(game, state)  # so that a run can be resumed from its first moment on
-                grids.draw(state.average.game, 0)
-            # the saver keeps what `still` knows, and so comes after it
-            heard = [log, grids, page, *([still] if still else []), saver, signals, *listeners]
-            if progress is not None:
-                heard.append(progress(run, plan))
-            try:
-                follow(game, batches, training, state, heard, log)
-            except KeyboardInterrupt:
-                raise  # a second Ctrl-C: the last checkpoint has to do
-            except BaseException as error:
-                log.write("stopped", step=state.step, by=type(error).__name__)
-                if state.whole:
-                    saver.save(game, state)
-                raise
-            finally:
-                for listener in heard:
-                    getattr(listener, "close", lambda: None)()
-            saver.save(game, state)
-            grids.draw(state.average.game, state.step)
-            log.write("stopped", step=state.step, by=signals.received or "end")
-            choice = replace(Choice(**plan["compute"]), device=str(game.device))
-            pictures = draw_pictures(
-                run.path / "pictures", run.samples, state.average.game, shown, {**facts, "step": state.step},
-                training["seed"], lambda: one_sided(build(plan, game.spec, choice), batches, seed=training["seed"]),
-            )  # fmt: skip
-            while not signals.received and next(pictures, None) is not None:  # whoever stops a run waits for no picture
-                pass
-    return Model(run, plan, state.average.game, state.step, signals.received)
-
-
-def follow(
-    game: Game,
-    batches: Batches,
-    training: Mapping[str, Any],
-    state: State,
-    listeners: Iterable[Listener],
-    log: EventLog | None = None,
-) -> None:
-    """Run the loop to its end: every listener hears every event, and what they return goes back together."""
-    running = events(game, batches, training["steps"], seed=training["seed"], state=state)
-    change: dict[str, Any] | None = None
-    while True:
-        try:
-            event = running.send(change)
-        except StopIteration:
-            return
-        change = {}
-        for listener in listeners:
-            change.update(listener(event) or {})
-        noted = {name: value for name, value in change.items() if name != "stop" or value}
-        if noted and log is not None:
-            log.write("change", step=event.step, change=noted)
-
-
-def first_makes(peers: World, make: Callable[[], Any]) -> Any:
-    """Let the first rank do something once, and tell the others how it went."""
-    made: Any = None
-    if peers.rank == 0:
-        try:
-            made = make()
-        except ElegantError as error:
-            made = error
-    made = peers.gather(made)[0]
-    if isinstance(made, ElegantError):
-        raise made
-    return made
-
-
 def new_run(out: str | os.PathLike[str] | None, game: str, plan: Plan) -> RunDirectory:
     """Make the run directory and record the plan in it."""
     stem = f"{game}-{Path(plan['data']['name']).stem or 'data'}"
@@ -417,11 +217,6 @@ def unchanged(run: RunDirectory, plan: Plan, found: checkpoint.Checkpoint) -> No
                 f"{run.options_file} says {name} is {now!r}, but it was {was!r} when {found.path.name} was written: "
                 "put it back, or train a new run."
             )
-
-
-def from_json(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as JSON gives them back: its lists are the tuples they were."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
 __all__ = ["Model", "Samples", "apply", "load", "page", "resume", "sample", "train"]

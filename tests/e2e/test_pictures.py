@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import elegan
-from elegan import api
+from elegan import fit
 from elegan.data.batches import Batches
 from elegan.data.sources import open_data
 from elegan.exporting import pictures
@@ -43,7 +43,7 @@ def test_a_run_of_points_ends_with_its_first_moves_and_a_film(cli):
         end = np.asarray(opened)
     assert (np.asarray(four)[568:1048, 520:1000] == end[44:524, 20:500]).all(), "and ends where it is"
     model, batches = elegan.load("run"), Batches(open_data("ring"), rows=8)
-    again = api.build(model.plan, batches.spec, Choice(**model.plan["compute"]))
+    again = fit.build(model.plan, batches.spec, Choice(**model.plan["compute"]))
     shown, facts = batches(3, 0, 0, 1_000), {"step": 7, "seed": 3}
     drawn = pictures.moves(model.game, one_sided(again, batches, seed=3), shown, facts)
     assert (np.asarray(drawn) == np.asarray(four)).all(), "by the moves that a run of this seed makes"
@@ -86,7 +86,7 @@ def test_pictures_cost_a_run_nothing_of_what_it_is(tmp_path, small, monkeypatch)
     split_moves, moves_drawn = (everything(r / "pictures")["moves.png"] for r in (split, with_pictures))
     assert split_moves == moves_drawn, "a resumed run replays the same first moves"
     monkeypatch.setattr("elegan.exporting.samples.wanted_at", lambda step: False)
-    monkeypatch.setattr("elegan.api.draw_pictures", lambda *given: iter(()))
+    monkeypatch.setattr("elegan.fit.draw_pictures", lambda *given: iter(()))
     assert tensors(run("without")) == tensors(with_pictures)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import elegan
-from elegan import api, zoo
+from elegan import fit, zoo
 from elegan.data.batches import Batches
 from elegan.data.codec import codec_of
 from elegan.data.source import Source, vector_field
@@ -202,7 +202,7 @@ def plan(name: str, **options) -> dict:
 
 
 def fresh(what: dict) -> Game:
-    return api.build(what, CLOUD.spec, Choice("cpu", "fp32", 1, ""))
+    return fit.build(what, CLOUD.spec, Choice("cpu", "fp32", 1, ""))
 
 
 def weights(player: nn.Module) -> dict[str, bytes]:

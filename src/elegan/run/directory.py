@@ -13,6 +13,8 @@ from typing import Any
 
 from elegan.errors import CheckpointError, ResourceError, RunInUseError
 
+Plan = dict[str, Any]  # what options.json holds
+
 SCHEMA = 1
 PARTS = {"game": str, "options": dict, "data": dict, "spec": dict, "training": dict, "compute": dict}
 
