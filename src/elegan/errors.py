@@ -22,6 +22,10 @@ class DataError(ElegantError):
     code = 3
 
 
+class NoSplitError(DataError):
+    """Data that is whole but has no split of that name."""
+
+
 class CheckpointError(ElegantError):
     """A checkpoint or a model file that is missing, damaged or foreign."""
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from elegan.data.readers import arrays, digits, folder, idx, picture, stacked, toys
+from elegan.data.readers import arrays, digits, fashion, folder, idx, picture, stacked, toys
 from elegan.data.source import Source as Source
 from elegan.errors import DataError, OptionError, nearest
 from elegan.spec import Spec
@@ -15,13 +15,14 @@ from elegan.spec import Spec
 BUNDLED: dict[str, tuple[str, Callable[[str], Source]]] = {
     "digits": (digits.ABOUT, digits.read),
     "stacked-digits": (stacked.ABOUT, stacked.read),
+    "fashion": (fashion.ABOUT, fashion.read),  # the one that comes from a package of the system
     **{name: (about, partial(toys.read, name)) for name, about in toys.ABOUT.items()},
 }
 READERS = (idx, arrays, folder)  # the first that `reads` a path reads it
 
 
 def known_data() -> dict[str, str]:
-    """Bundled names, each with one line on what it is. Opens nothing."""
+    """Names of data, each with one line on what it is. Opens nothing."""
     return {name: about for name, (about, _) in BUNDLED.items()}
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from elegan.data.source import Source, image_field, label_field, number_labels, vector_field
-from elegan.errors import DataError
+from elegan.errors import DataError, NoSplitError
 from elegan.spec import Field, Spec
 
 REAL = ("real", "x", "images", "data")
@@ -42,7 +42,7 @@ def read(path: Path, *, name: str, split: str) -> Source:
     if parts := {plain: key for key in keys if (plain := _without(split, key)) != key}:
         wanted = parts
     elif split == "test" or any(_without("test", key) != key for key in keys):
-        raise DataError(f"{name!r} has no {split} split: it holds {_list(keys)}")
+        raise NoSplitError(f"{name!r} has no {split} split: it holds {_list(keys)}")
     real = [key for key in REAL if key in wanted]
     if not real and "a" in wanted and "b" in wanted:
         return _two(path, wanted, name=name)
@@ -52,7 +52,7 @@ def read(path: Path, *, name: str, split: str) -> Source:
     if len(real) != 1 or len(label) > 1:
         what, key = ("samples", "real") if len(real) != 1 else ("labels", "label")
         raise DataError(f"{name!r}: which of {_list(keys)} are the {what}? Save them under the key {key!r}")
-    rows = _rows(_load(path, wanted[real[0]], name=name), f"{name!r}, {wanted[real[0]]!r}")
+    rows = rows_of(_load(path, wanted[real[0]], name=name), f"{name!r}, {wanted[real[0]]!r}")
     if not label:
         field = _field(rows)
         return Source(name, Spec(real=field), {"real": rows}, _about(field, rows, path))
@@ -63,7 +63,7 @@ def read(path: Path, *, name: str, split: str) -> Source:
 
 
 def _two(path: Path, wanted: dict[str, str], *, name: str) -> Source:
-    arrays = {field: _rows(_load(path, wanted[field], name=name), f"{name!r}, {wanted[field]!r}") for field in "ab"}
+    arrays = {field: rows_of(_load(path, wanted[field], name=name), f"{name!r}, {wanted[field]!r}") for field in "ab"}
     paired = len(arrays["a"]) == len(arrays["b"])
     fields = {field: _field(rows, stream="main" if paired else field) for field, rows in arrays.items()}
     about = f"{_about(fields['a'], arrays['a'], path)} with {len(arrays['b']):,} {'' if paired else 'un'}paired others"
@@ -105,7 +105,7 @@ def _load(path: Path, key: str, *, name: str) -> np.ndarray:
         raise DataError(f"{name!r}: {key!r} cannot be read ({_line(error)}): save it again with numpy") from error
 
 
-def _rows(raw: np.ndarray, where: str) -> np.ndarray:
+def rows_of(raw: np.ndarray, where: str) -> np.ndarray:
     """An array as found -> uint8 (N, C, H, W) or float32 (N, D), by the rules of the module."""
     if not raw.size:
         raise DataError(f"{where}: an array of shape {raw.shape} holds no samples")

@@ -23,7 +23,7 @@ import numpy as np
 
 from elegan.data.readers import picture
 from elegan.data.source import Source, image_field, label_field
-from elegan.errors import DataError
+from elegan.errors import DataError, NoSplitError
 from elegan.spec import Spec
 
 SPLITS = frozenset({"train", "test", "val", "valid", "validation"})
@@ -48,7 +48,7 @@ def read(path: Path, *, name: str, split: str, size: int | None = None) -> Sourc
         homes = inside[f"{split}A"], inside[f"{split}B"]
         return _two(base, homes, name=name, size=size, paired=False)
     if split == "test" and not splits:
-        raise DataError(f"{name!r} has no test split: put its images into {str(path / 'test')!r}")
+        raise NoSplitError(f"{name!r} has no test split: put its images into {str(path / 'test')!r}")
     lower = {folder.lower(): where for folder, where in inside.items()}
     if set(lower) == {"a", "b"}:
         return _two(base, (lower["a"], lower["b"]), name=name, size=size, paired=True)
@@ -62,7 +62,7 @@ def _base(path: Path, *, name: str, split: str) -> tuple[Path, list[Path]]:
     if not splits or not {folder.name for folder in folders} <= SPLITS:
         return path, []
     if path / split not in splits:
-        raise DataError(f"{name!r} has no {split} split: there is no folder {str(path / split)!r}")
+        raise NoSplitError(f"{name!r} has no {split} split: there is no folder {str(path / split)!r}")
     return path / split, splits
 
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from elegan.data.source import Source, image_field, label_field, number_labels
-from elegan.errors import DataError
+from elegan.errors import DataError, NoSplitError
 from elegan.spec import Spec
 
 OPENERS: dict[str, Callable[..., BinaryIO]] = {".gz": gzip.open, ".xz": lzma.open}  # type: ignore[dict-item]
@@ -92,7 +92,7 @@ def _images_of(path: Path, *, name: str, split: str) -> Path:
     for file in among:
         if file.name.startswith(STARTS[split]) and file.is_file():
             return file
-    raise DataError(f"{name!r} has no {split} split: no file {STARTS[split][0]}-images-idx3-ubyte is there")
+    raise NoSplitError(f"{name!r} has no {split} split: no file {STARTS[split][0]}-images-idx3-ubyte is there")
 
 
 def _labels_of(images: Path) -> Path | None:
