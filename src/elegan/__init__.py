@@ -18,6 +18,8 @@ _HOME = {
     "load": "elegan.api",
     "sample": "elegan.api",
     "apply": "elegan.api",
+    "evaluate": "elegan.api",
+    "compare": "elegan.api",
     "page": "elegan.api",
     "Model": "elegan.api",
     "Samples": "elegan.exporting.samples",
@@ -39,6 +41,8 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 if TYPE_CHECKING:
     from elegan.api import Model as Model
     from elegan.api import apply as apply
+    from elegan.api import compare as compare
+    from elegan.api import evaluate as evaluate
     from elegan.api import load as load
     from elegan.api import page as page
     from elegan.api import resume as resume

@@ -28,6 +28,9 @@ from elegan.model import Model, load
 from elegan.options import check_names
 from elegan.run import checkpoint
 from elegan.run.directory import Plan, RunDirectory, free_name
+from elegan.scoring.ask import ask
+from elegan.scoring.compare import Comparison, compare
+from elegan.scoring.evaluate import Evaluation, evaluate
 from elegan.training import precision as precision_room
 from elegan.training.distributed import joined
 from elegan.training.precision import Choice
@@ -56,6 +59,7 @@ def train(
     threads: int | None = None,
     precision: str = "auto",
     track: str | None = None,
+    score: int = 0,
     listeners: Iterable[Listener] = (),
     progress: Callable[[RunDirectory, Plan], Listener] | None = None,
     **options: Any,
@@ -68,6 +72,7 @@ def train(
     size: resize images to this side. half_life_images: of the moving average. until_still: stop below this relative
     change of the parameters per thousand steps. device, threads, precision: by default chosen by a short probe.
     track: trackers that follow the run into RUN/track/, by name, separated by commas: "tensorboard".
+    score: samples to score now and then by the Fréchet distance, keeping the best checkpoint; 0 scores none.
     listeners: called with every event; what they return steers the training. options: the game's own.
 
     Raises `ElegantError`s in one line; see `elegan.errors`.
@@ -75,6 +80,9 @@ def train(
     file = zoo.describe(game)
     check_names((option.name for option in file.options), options, game)  # before anything is opened or built
     trackers = track_room.chosen(track)
+    scorable(score)
+    if score and "generation" not in file.tasks:
+        raise OptionError(f"--score is for games that draw samples; {game} is for {', '.join(file.tasks)}.")
     source = open_data(data, size=size)
     chosen = zoo.settings(game, preset, options, str(data), source.spec.kind)
     asked = {"batch": batch, "half_life_images": half_life_images, "steps": steps}
@@ -99,7 +107,14 @@ def train(
         "options": chosen.options,
         "data": recorded_data(data, source, size),
         "spec": source.spec.to_json(),
-        "training": {**training, "images": images, "shards": shards, "seed": seed, "until_still": until_still},
+        "training": {
+            **training,
+            "images": images,
+            "shards": shards,
+            "seed": seed,
+            "until_still": until_still,
+            "score": score,
+        },
         "compute": precision_room.describe(choice),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
@@ -111,7 +126,7 @@ def train(
         if images is not None:
             plan["training"]["steps"] = steps_for(trainee, images, training["batch"])
         run = first_makes(peers, lambda: new_run(out, game, plan))
-        return fit(run, plan, trainee, batches, None, listeners, progress, trackers)
+        return fit(run, plan, trainee, batches, None, listeners, progress, trackers, score)
 
 
 def resume(
@@ -119,18 +134,22 @@ def resume(
     *,
     steps: int | None = None,
     track: str | None = None,
+    score: int | None = None,
     listeners: Iterable[Listener] = (),
     progress: Callable[[RunDirectory, Plan], Listener] | None = None,
 ) -> Model:
     """Go on with a run where its newest whole checkpoint stands, to the bit as if it had never stopped.
 
     steps: a new total, at least what the run was made for; nothing else of a run can change. track: as in `train`.
+    score: as in `train`, by default what the run was begun with.
     Raises `CheckpointError` if there is no whole checkpoint, `DataError` if the data is not what it was.
     """
     trackers = track_room.chosen(track)
     directory = RunDirectory.open(run)
     plan = directory.read_options()
     training = plan["training"]
+    scored = training.get("score", 0) if score is None else score
+    scorable(scored)
     if steps is not None and steps < training["steps"]:
         raise OptionError(
             f"--steps {steps} is less than the {training['steps']} this run was made for; it can only be raised."
@@ -152,7 +171,7 @@ def resume(
         rows = training["batch"] // training["shards"]
         batches = Batches(source, rows=rows, shards=training["shards"], device=choice.device)
         training["steps"] = steps or training["steps"]
-        return fit(directory, plan, trainee, batches, found, listeners, progress, trackers)
+        return fit(directory, plan, trainee, batches, found, listeners, progress, trackers, scored)
 
 
 def sample(
@@ -189,6 +208,12 @@ def page(run: str | os.PathLike[str]) -> Path:
         raise ResourceError(f"{error.filename or run} cannot be written ({error.strerror}): make room.") from error
 
 
+def scorable(score: int) -> None:
+    """Raise `OptionError` unless `score` is a number of samples one can score."""
+    if type(score) is not int or score < 0 or score == 1:
+        raise OptionError(f"--score {score!r} is no number of samples; 2000 is a good one, 0 scores none.")
+
+
 def new_run(out: str | os.PathLike[str] | None, game: str, plan: Plan) -> RunDirectory:
     """Make the run directory and record the plan in it."""
     stem = f"{game}-{Path(plan['data']['name']).stem or 'data'}"
@@ -219,4 +244,7 @@ def unchanged(run: RunDirectory, plan: Plan, found: checkpoint.Checkpoint) -> No
             )
 
 
-__all__ = ["Model", "Samples", "apply", "load", "page", "resume", "sample", "train"]
+__all__ = [
+    "Comparison", "Evaluation", "Model", "Samples", "apply", "ask", "compare", "evaluate", "load", "page", "resume",
+    "sample", "train",
+]  # fmt: skip

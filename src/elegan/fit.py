@@ -19,6 +19,7 @@ from elegan.run.directory import Plan, RunDirectory
 from elegan.run.events import EventLog
 from elegan.run.saving import Checkpointer, load_into
 from elegan.run.signals import StopSignals
+from elegan.scoring.best import Best
 from elegan.spec import Spec
 from elegan.tasks.moves import one_sided
 from elegan.training import precision as precision_room
@@ -52,6 +53,7 @@ def fit(
     listeners: Iterable[Listener],
     progress: Callable[[RunDirectory, Plan], Listener] | None,
     trackers: Iterable[track_room.MakesTracker] = (),
+    score: int = 0,
 ) -> Model:
     """Train or go on training, under the run's lock, with its log, checkpoints and grids; always save at the end."""
     training, peers = plan["training"], world()
@@ -74,6 +76,7 @@ def fit(
             manifest = {"game": plan["game"], "options": plan["options"], "fingerprint": plan["data"]["fingerprint"]}
             manifest |= {"training": {n: training[n] for n in LASTING}, "versions": plan["versions"]}
             saver = Checkpointer(run, log, manifest, still)
+            best = Best(run, plan, score, saver, log) if score else None
             facts = {"game": plan["game"], "data": plan["data"]["name"]}
             shown = batches(training["seed"], 0, 0, shown_rows(game.spec, batches.rows))
             grids = GridListener(run.samples, facts, shown, training["seed"])
@@ -82,8 +85,17 @@ def fit(
             if found is None:
                 saver.save(game, state)  # so that a run can be resumed from its first moment on
                 grids.draw(state.average.game, 0)
-            # the saver keeps what `still` knows, and so comes after it
-            heard = [log, grids, page, *([still] if still else []), saver, signals, *listeners]
+            # the savers keep what `still` knows, and so come after it
+            heard = [
+                log,
+                grids,
+                page,
+                *([still] if still else []),
+                *([best] if best else []),
+                saver,
+                signals,
+                *listeners,
+            ]
             if progress is not None:
                 heard.append(progress(run, plan))
             try:
@@ -99,6 +111,8 @@ def fit(
                 for listener in heard:
                     getattr(listener, "close", lambda: None)()
             saver.save(game, state)
+            if best and not signals.received:
+                best.score(game, state)
             grids.draw(state.average.game, state.step)
             log.write("stopped", step=state.step, by=signals.received or "end")
             choice = replace(Choice(**plan["compute"]), device=str(game.device))

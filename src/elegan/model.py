@@ -13,7 +13,7 @@ from elegan.errors import OptionError, nearest
 from elegan.exporting.pictures import classes_of, interpolation_of
 from elegan.exporting.samples import Samples
 from elegan.game import Game
-from elegan.run import checkpoint
+from elegan.run import checkpoint as checkpoints
 from elegan.run.directory import Plan, RunDirectory
 from elegan.run.saving import copy_named, named_state
 from elegan.spec import Spec
@@ -74,11 +74,20 @@ class Model:
         return {"game": self.plan["game"], "data": self.plan["data"]["name"], "step": self.step}
 
 
-def load(run: str | os.PathLike[str]) -> Model:
-    """The model of a run, from its newest whole checkpoint and nothing else, on the CPU in float32."""
+def load(run: str | os.PathLike[str], *, checkpoint: str = "newest") -> Model:
+    """The model of a run, from one checkpoint and nothing else, on the CPU in float32.
+
+    checkpoint: "newest", or "best": that of the best score while it trained (see `score` of `train`).
+    Raises `CheckpointError` if there is no whole one.
+    """
     directory = RunDirectory.open(run)
     plan = directory.read_options()
-    found = checkpoint.newest(directory.checkpoints, trained=True)
+    if checkpoint not in ("newest", "best"):
+        raise OptionError(f"--checkpoint {checkpoint!r} is neither newest nor best.")
+    if checkpoint == "best":
+        found = checkpoints.at(directory.checkpoints, directory.best_step())
+    else:
+        found = checkpoints.newest(directory.checkpoints, trained=True)
     game = zoo.build(plan["game"], Spec.from_json(plan["spec"]), **from_json(plan["options"]))
     copy_named(named_state(game), found.tensors["average"], found)
     for name, value in from_json(found.facts["state"]["changes"]).items():

@@ -14,6 +14,8 @@ VERBS = {
     "train": "train a game on data; alone, the best recipe on the bundled digits",
     "resume": "go on with a run where it stopped",
     "sample": "draw samples from a run",
+    "evaluate": "score a run, a folder or an array against a reference",
+    "compare": "scores, curves and grids of several runs side by side",
     "apply": "ask a run for its own task on your files: translate",
     "edit": "move through what a run has learned: interpolate",
     "zoo": "list the games, or show one",

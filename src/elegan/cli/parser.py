@@ -13,7 +13,7 @@ from elegan.options import Option, parse
 
 @dataclass(frozen=True)
 class Verb:
-    """A command: its arguments in order, and its flags by group."""
+    """A command: its arguments in order, the last of which may be a tuple and takes all there are; flags by group."""
 
     name: str
     help: str
@@ -38,14 +38,18 @@ class Verb:
             app(tokens, result_action="return_value")
             return None
         return {
-            name: text if isinstance(text, bool) else parse(text, known[name].type, _label(known[name], self.arguments))
-            for name, text in bound.arguments.items()
+            name: said if isinstance(said, (bool, tuple)) else parse(said, known[name].type, self._label(known[name]))
+            for name, said in bound.arguments.items()
         }
+
+    def _label(self, option: Option) -> str:
+        return option.name.upper() if option in self.arguments else option.flag
 
     def _signature(self) -> Callable[..., None]:
         """A function whose signature shows the library each option: switches as bool, all others as text."""
         place = cyclopts.Group.create_default_arguments()
-        parameters = [_parameter(option, inspect.Parameter.POSITIONAL_ONLY, place) for option in self.arguments]
+        kinds = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL
+        parameters = [_parameter(o, kinds[get_origin(o.type) is tuple], place) for o in self.arguments]
         for number, (title, options) in enumerate(self.groups.items(), 1):
             group = cyclopts.Group(title, sort_key=number)
             parameters += [_parameter(option, inspect.Parameter.KEYWORD_ONLY, group) for option in options]
@@ -61,7 +65,7 @@ REQUIRED = object()
 
 
 def _parameter(option: Option, kind: Any, group: cyclopts.Group) -> inspect.Parameter:
-    positional = kind is inspect.Parameter.POSITIONAL_ONLY
+    positional = kind is not inspect.Parameter.KEYWORD_ONLY
     switch = option.type is bool and not positional
     shown = "" if option.default in (None, REQUIRED, "") else _text(option.default)
     metavar, about = option.type_name.upper(), option.help
@@ -75,7 +79,8 @@ def _parameter(option: Option, kind: Any, group: cyclopts.Group) -> inspect.Para
         group=group,
     )
     none_typed = False if switch else ""  # of the type shown: once pydantic is loaded, the library checks this too
-    default = inspect.Parameter.empty if option.default is REQUIRED else none_typed
+    required = option.default is REQUIRED or kind is inspect.Parameter.VAR_POSITIONAL
+    default = inspect.Parameter.empty if required else none_typed
     shape = Annotated[bool if switch else str, settings]
     return inspect.Parameter(option.name, kind, default=default, annotation=shape)
 
@@ -84,10 +89,6 @@ def _text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return {True: "yes", False: "no"}.get(value, str(value)) if isinstance(value, bool) else str(value)
-
-
-def _label(option: Option, arguments: Sequence[Option]) -> str:
-    return option.name.upper() if option in arguments else option.flag
 
 
 def _one_line(error: cyclopts.CycloptsError, verb: str, flags: Sequence[str]) -> str:

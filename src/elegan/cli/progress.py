@@ -87,6 +87,26 @@ class Progress:
             self.live.stop()
 
 
+class Steps:
+    """Progress of work in named steps: one line that changes, on a terminal; nothing elsewhere."""
+
+    def __init__(self):
+        console = Console(stderr=True)
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed:,}")
+        self.bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.task = self.bar.add_task("starting", total=1)
+
+    def __enter__(self) -> "Steps":
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self.bar.update(self.task, description=what, completed=done, total=max(total, 1))
+
+
 def terms(values: dict[str, Any]) -> str:
     """The terms of a step without the gradients' norms, shortly."""
     return "  ".join(f"{name} {value:.3g}" for name, value in values.items() if not name.endswith(".grad"))

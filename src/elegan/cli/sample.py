@@ -13,6 +13,7 @@ ARGUMENTS = (Option("run", str, REQUIRED, "directory of the run; nothing else is
 FLAGS = (
     Option("n", int, 64, "how many"),
     Option("seed", int, 0, "sample k of a seed is the same however many are drawn"),
+    Option("checkpoint", str, "newest", "newest, or best: that of the best score while it trained"),
     Option("out", str | None, None, "new directory for grid.png and one file per sample; by default RUN/drawn-001"),
 )  # fmt: skip
 
@@ -24,7 +25,7 @@ def main(tokens: Sequence[str]) -> int:
     from elegan import api
 
     run, out = Path(typed.pop("run")), typed.pop("out", None)
-    samples = api.load(run).sample(typed.pop("n", 64), **typed)
+    samples = api.load(run, checkpoint=typed.pop("checkpoint", "newest")).sample(typed.pop("n", 64), **typed)
     written = samples.save(out if out is not None else free_name(run, "drawn"))
     print(f"{len(samples)} samples in {written[0].parent}; look at {written[0]}")
     return 0

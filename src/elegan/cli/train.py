@@ -28,6 +28,7 @@ FLAGS = (
         "until_still", float | None, None, "stop once 1,000 steps change the parameters by less than this, relatively"
     ),
     Option("track", str | None, None, "tell the run to other tools as it goes, into RUN/track: tensorboard"),
+    Option("score", int, 0, "score so many samples now and then and keep the best checkpoint; 0 scores none"),
 )
 MACHINE = (
     Option("device", str, "auto", "auto, cpu, or cuda"),

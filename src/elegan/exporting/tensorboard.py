@@ -42,6 +42,8 @@ class TensorBoard:
             self._guarded(self._begin, line)
         if line["kind"] == "step":
             self._guarded(self._scalars, line)
+        if line["kind"] == "score":
+            self._guarded(self._send, line, {f"scores/{name}": value for name, value in line["scores"].items()})
         self._guarded(self._grids)
 
     def close(self) -> None:
@@ -78,6 +80,9 @@ class TensorBoard:
         if self._mark is not None and (passed := line["seconds"] - self._mark["seconds"]) > 0:
             scalars["speed/images a second"] = (line["images"] - self._mark["images"]) / passed
         self._mark = line
+        self._send(line, scalars)
+
+    def _send(self, line: Mapping[str, Any], scalars: Mapping[str, Any]) -> None:
         values = [Summary.Value(tag=tag, simple_value=float(value)) for tag, value in scalars.items()]
         self._write(step=line["step"], wall_time=line["time"], summary=Summary(value=values))
 

@@ -43,7 +43,7 @@ def write(folder: Path, step: int, tensors: Mapping[str, Tensors], facts: Mappin
 
     Raises `ResourceError` if the disk is full or unwritable; older checkpoints are untouched then.
     """
-    final = folder / f"step-{step:08d}"
+    final = folder / name_of(step)
     part = folder / f"{final.name}.tmp-{uuid.uuid4().hex[:8]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -100,10 +100,12 @@ def steps(folder: Path) -> list[Path]:
     return sorted(found, key=lambda p: int(p.name.removeprefix("step-")), reverse=True)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all whole checkpoints but the newest `keep`, and what unfinished writes left; damaged ones stay."""
+def prune(folder: Path, keep: int, best: int | None = None) -> None:
+    """Delete all whole checkpoints but the newest `keep` and that of step `best`, and what unfinished writes left;
+    damaged ones stay."""
     whole = [path for path in steps(folder) if not fault(path)]
-    for old in [*whole[keep:], *(folder.glob("step-*.tmp-*") if whole else ())]:
+    old_ones = [path for path in whole[keep:] if path.name != name_of(best)]
+    for old in [*old_ones, *(folder.glob("step-*.tmp-*") if whole else ())]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -138,6 +140,16 @@ def newest(folder: Path, *, trained: bool = False) -> Checkpoint:
     if damaged:
         raise CheckpointError(f"no checkpoint in {folder} is whole: {damaged[0]} Nothing was deleted.")
     raise CheckpointError(f"{folder.parent} has no checkpoint (any more); train a new run with another --out.")
+
+
+def at(folder: Path, step: int) -> Checkpoint:
+    """The checkpoint of a step. Raises `CheckpointError` if it is not there or not whole."""
+    return _read(folder / name_of(step))
+
+
+def name_of(step: int | None) -> str:
+    """The name of a step's checkpoint."""
+    return "" if step is None else f"step-{step:08d}"
 
 
 def _read(path: Path) -> Checkpoint:

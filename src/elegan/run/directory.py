@@ -1,6 +1,7 @@
 """The directory of a run: created once, held by one process at a time, never overwritten.
 
-runs/NAME/  options.json  events.jsonl  index.html  samples/00001000.png  pictures/  checkpoints/step-00001000/
+runs/NAME/  options.json  events.jsonl  scores.jsonl  best.json  index.html  samples/00001000.png  pictures/
+            checkpoints/step-00001000/
 """
 
 import contextlib
@@ -14,6 +15,7 @@ from typing import Any
 from elegan.errors import CheckpointError, ResourceError, RunInUseError
 
 Plan = dict[str, Any]  # what options.json holds
+SCORES, BEST = "scores.jsonl", "best.json"
 
 SCHEMA = 1
 PARTS = {"game": str, "options": dict, "data": dict, "spec": dict, "training": dict, "compute": dict}
@@ -60,6 +62,16 @@ class RunDirectory:
         if not run.options_file.is_file():
             raise CheckpointError(f"{run.path} is no run: it has no options.json.")
         return run
+
+    def best_step(self) -> int:
+        """The step of the checkpoint with the best score. Raises `CheckpointError` if the run has kept none."""
+        try:
+            return int(json.loads((self.path / BEST).read_text(encoding="utf-8"))["step"])
+        except FileNotFoundError:
+            remedy = "train with --score 2000 to keep one"
+            raise CheckpointError(f"{self.path} has kept no best checkpoint: {remedy}.") from None
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+            raise CheckpointError(f"{self.path / BEST} is damaged ({type(error).__name__}: {error}).") from error
 
     def write_options(self, options: dict[str, Any]) -> None:
         """Record what the run was made with; atomic, so that a killed process leaves the old file or the new one.

@@ -27,7 +27,7 @@ class EventLog:
         self.start = time.monotonic()
         self._rates: dict[str, float | str] = {}  # as logged last
         self._failed = False
-        self._torn = _torn(path)  # a crash may have cut the last line off; the next one must not join it
+        self._torn = torn(path)  # a crash may have cut the last line off; the next one must not join it
 
     def __call__(self, event: Event) -> None:
         """Log a step: its terms, and the learning rates of its turns if they are not those logged last."""
@@ -54,7 +54,8 @@ class EventLog:
             self._failed = True
 
 
-def _torn(path: Path) -> bool:
+def torn(path: Path) -> bool:
+    """Whether the last line of a file has no end."""
     try:
         with path.open("rb") as file:
             file.seek(-1, os.SEEK_END)

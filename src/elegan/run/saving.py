@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,10 @@ def save(run: RunDirectory, game: Game, state: State, facts: Mapping[str, Any], 
         "average_images": state.average.images,
     }
     checkpoint.write(run.checkpoints, state.step, tensors, {**facts, "state": place})
-    checkpoint.prune(run.checkpoints, KEEP)
+    best: int | None = None
+    with suppress(CheckpointError):  # none is kept, or nobody knows which
+        best = run.best_step()
+    checkpoint.prune(run.checkpoints, KEEP, best)
 
 
 def load_into(game: Game, state: State, found: checkpoint.Checkpoint) -> None:

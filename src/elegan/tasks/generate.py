@@ -15,16 +15,19 @@ BLOCK = 32  # noise is drawn, and samples are computed, in blocks of so many; th
 
 
 @torch.no_grad()
-def draw(game: Game, n: int, *, seed: int = 0, label: Any = None, **options: Any) -> Tensor:
+def draw(game: Game, n: int, *, seed: int = 0, label: Any = None, first: int = 0, **options: Any) -> Tensor:
     """Draw `n` samples of a game, (n, *shape), as tensors; the caller's random state is left as it was.
 
     label: None, one class for all, or a sequence of n classes; other `options` go to the game's `sample`.
+    first: the number of the first sample, a multiple of 32, so that many can be drawn in portions.
     Raises `OptionError` if the game draws no samples or does not know an option.
     """
     if "generation" not in game.tasks:
         raise OptionError(f"{game.name} draws no samples from noise; it is for {', '.join(game.tasks)}.")
     if n < 1:
         raise OptionError(f"-n {n} must be 1 or more.")
+    if first % BLOCK:
+        raise ValueError(f"first must be a multiple of {BLOCK}, not {first}")
     several = isinstance(label, (list, tuple, range))
     if several and len(label) != n:
         raise OptionError(f"{len(label)} labels for {n} samples; give one each, or one for all.")
@@ -38,7 +41,7 @@ def draw(game: Game, n: int, *, seed: int = 0, label: Any = None, **options: Any
     devices = [game.device] if game.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), standing_statistics(game):
         for start in range(0, n, BLOCK):
-            seed_at(game.device, seed, "sample", start // BLOCK)
+            seed_at(game.device, seed, "sample", (first + start) // BLOCK)
             if several:
                 part = list(label[start : start + BLOCK])
                 options["label"] = torch.tensor(part + [part[-1]] * (BLOCK - len(part)))

@@ -38,6 +38,7 @@ class History:
     gradients: list[Curve] = field(default_factory=list)
     speeds: list[Curve] = field(default_factory=list)
     rates: list[Curve] = field(default_factory=list)
+    scores: list[Curve] = field(default_factory=list)
     changes: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
 
 
@@ -46,6 +47,7 @@ def history(lines: Iterable[Mapping[str, Any]], total: int) -> History:
     told = History()
     terms: dict[str, list[tuple[int, Any]]] = {}
     rates: dict[str, list[tuple[int, Any]]] = {}
+    scores: dict[str, list[tuple[int, Any]]] = {}
     now: Mapping[str, Any] = {}  # rates stand in the log when they change
     processes: list[list[Mapping[str, Any]]] = []  # the clock of the log starts anew in each
     for line in lines:
@@ -62,6 +64,9 @@ def history(lines: Iterable[Mapping[str, Any]], total: int) -> History:
             for numbers, curves in ((line.get("terms", {}), terms), (now, rates)):
                 for name, value in numbers.items():
                     curves.setdefault(name, []).append((step, value))
+        elif kind == "score":
+            for name, value in line.get("scores", {}).items():
+                scores.setdefault(name, []).append((step, value))
         elif kind == "change":
             told.changes.append((step, dict(line.get("change", {}))))
         elif kind == "stopped":
@@ -73,6 +78,7 @@ def history(lines: Iterable[Mapping[str, Any]], total: int) -> History:
     told.terms = [c for c in curves if not c.name.endswith(".grad")]
     told.gradients = [c for c in curves if c.name.endswith(".grad")]
     told.rates = [curve(name, points) for name, points in rates.items()]
+    told.scores = [curve(name, points) for name, points in scores.items()]
     return told
 
 

@@ -4,12 +4,14 @@ Whatever comes from the run is escaped; scripts and styles run only if they are 
 """
 
 import base64
+import contextlib
 import hashlib
 import json
+import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import timedelta
 from html import escape
@@ -19,11 +21,12 @@ from typing import Any
 
 from elegan.options import type_name
 from elegan.run import events
-from elegan.run.directory import RunDirectory
+from elegan.run.directory import SCORES, RunDirectory
 from elegan.training.loop import Event
 from elegan.view.frames import Shown, shown, spread
 from elegan.view.history import Curve, History, history
 from elegan.view.repeat import as_json, game_file, repeat, resume, spelled, unusual, use
+from elegan.view.scores import number
 
 NAME = "index.html"
 HERE = Path(__file__).parent
@@ -37,9 +40,11 @@ PICTURES = {
     "moves": "How the players move. Real points, drawn points, and behind them what the judge makes of the plane.",
     "interpolation": "From one noise to another. Each row walks from the sample at its left to the one at its right.",
     "classes": "One row a class, and the same noise down each column.",
+    "nearest": "Samples, each at the left of the training images nearest to it: copies would show.",
 }
 PANELS = {
     "terms": ("Terms of the losses", "What each player minimises, by player and term."),
+    "scores": ("Scores", "Of samples of the average, against the data; the protocol stands in scores.jsonl."),
     "gradients": ("Gradients", "Norm of the gradient of each move."),
     "speeds": ("Speed", "Real images read in a second."),
     "rates": ("Learning rates", "Of each turn."),
@@ -49,6 +54,7 @@ PLAIN = {
     "seed": 0,
     "images": None,
     "until_still": None,
+    "score": 0,
 }  # training settings of which most runs say nothing
 
 
@@ -122,6 +128,7 @@ def build(run: RunDirectory, known: dict[tuple[Path, int], Shown | None]) -> str
         data=data.replace("<", "\\u003c"),
         head=head(plan, told, total),
         frames=frames(run, told.step, known),
+        scores=scores(run),
         curves=curves(told),
         pictures=pictures(run, known),
         options=options(plan, told),
@@ -203,6 +210,48 @@ def curves(told: History) -> str:
             f'<p class="note">{told.undone:,} logged {steps} moves that were not finite; they were undone.</p>'
         )
     return "".join(places) or '<p class="none">No step is logged yet.</p>'
+
+
+def scores(run: RunDirectory) -> str:
+    """What the run was scored, if it was: a table for each count of samples and reference, of the latest of each."""
+    tables: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for line in scored(run):
+        p = line["protocol"]
+        alike = tables.setdefault((p["count"], p["reference"], p.get("fingerprint"), p.get("reference_count")), {})
+        alike[line["label"]] = line
+    parts = []
+    for (count, reference, *_), lines in tables.items():
+        head = "".join(f"<th scope='col'>{name}</th>" for name in ("score", "value", "floor", "baseline"))
+        body = "".join(score_row(label, line) for label, line in lines.items())
+        at = ", ".join(
+            sorted({f"step {line['step']:,}" for line in lines.values() if isinstance(line.get("step"), int)})
+        )
+        parts.append(
+            f"<table><caption>{escape(f'{count:,} samples against {reference}' + (f', {at}' if at else ''))}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    about = "With 95 % intervals; floor: real samples; baseline: a mixture of Gaussians. All of it is in scores.jsonl."
+    shown = f'<p class="hint">{about}</p><div class="scores">{"".join(parts)}</div>'
+    return f"<section><h2>Scores</h2>{shown}</section>" if parts else ""
+
+
+def score_row(label: str, line: Mapping[str, Any]) -> str:
+    low, high = line.get("low"), line.get("high")
+    ends = f"<small>{number(low)} to {number(high)}</small>" if low is not None and high is not None else ""
+    cells = f"{number(line['value'])}{ends}", number(line.get("floor")), number(line.get("baseline"))
+    return f"<tr><th scope='row'>{escape(label)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def scored(run: RunDirectory) -> Iterator[Mapping[str, Any]]:
+    """The lines of scores.jsonl that hold a score with a value."""
+    path = run.path / SCORES
+    for text in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):  # torn, or foreign
+            line = json.loads(text)
+            numbers = [line[name] for name in ("value", "low", "high", "floor", "baseline") if line[name] is not None]
+            known = isinstance(line["protocol"]["reference"], str) and type(line["protocol"]["count"]) is int
+            if line["value"] is not None and known and all(math.isfinite(number) for number in numbers):
+                yield {**line, "label": str(line["label"])}
 
 
 def pictures(run: RunDirectory, known: dict[tuple[Path, int], Shown | None]) -> str:

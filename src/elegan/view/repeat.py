@@ -29,6 +29,7 @@ def repeat(plan: Mapping[str, Any]) -> str:
         "preset": "none",
         "size": data["size"],
         **{n: training[n] for n in ("steps", "batch", "shards", "seed", "half_life_images", "until_still")},
+        "score": training.get("score") or None,
         **{n: compute[n] for n in ("device", "precision", "threads")},
     }
     flags += [flag(Option(name, str, None), value) for name, value in asked.items() if value is not None]
