@@ -88,6 +88,7 @@ class AE(Game):
 
 presets = {
     "digits": dict(steps=2_000),
+    "fashion": dict(steps=2_000),
     "vector": dict(z_dim=2),
     "tiny": dict(z_dim=4, width=4),
 }

@@ -106,5 +106,6 @@ class LabelledJudge(nn.Module):
 
 presets = {
     "digits": dict(width=32, loss="relativistic-pairing", gamma=0.3, lr=2e-3, beta1=0.0, steps=2_500),
+    "fashion": dict(width=32, loss="relativistic-pairing", gamma=0.3, lr=2e-3, beta1=0.0, steps=2_500),
     "tiny": dict(z_dim=4, label_dim=3, width=4, gamma=0.5),
 }

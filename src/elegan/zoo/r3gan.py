@@ -227,7 +227,14 @@ def halvings(size: tuple[int, ...], count: int) -> list[tuple[int, int]]:
 
 
 presets = {
-    "digits": dict(widths=(128, 64, 32), penalised=0.25, lr=1e-3, lr_end=2e-4, burn_in_images=150_000, steps=2_000),
+    "digits": dict(
+        widths=(64, 32, 16), blocks=1, gamma=0.3, gamma_end=0.03, penalised=0.25, lr=2e-3, lr_end=2e-4,
+        burn_in_images=100_000, half_life_images=5_000, steps=2_000,
+    ),
+    "fashion": dict(
+        widths=(64, 32, 16), blocks=1, gamma=0.3, gamma_end=0.03, penalised=0.25, lr=2e-3, lr_end=2e-4,
+        burn_in_images=100_000, half_life_images=5_000, steps=2_000,
+    ),
     "vector": dict(
         z_dim=2, widths=(128,), blocks=3, gamma=0.5, gamma_end=0.005, lr=2e-3, lr_end=2e-5, burn_in_images=3_500_000,
         batch=128, steps=28_000,

@@ -64,6 +64,7 @@ class VAE(Game):
 
 presets = {
     "digits": dict(steps=3_000),
+    "fashion": dict(steps=3_000),
     "vector": dict(z_dim=2),
     "tiny": dict(z_dim=4, width=4),
 }

@@ -57,6 +57,7 @@ class WGANGP(Game):
 
 presets = {
     "digits": dict(width=32, lr=5e-4, steps=2_000),
+    "fashion": dict(width=32, lr=5e-4, steps=2_000),
     "vector": dict(z_dim=2, width=16, lr=1e-3),
     "tiny": dict(z_dim=4, width=4, n_critic=2),
 }
