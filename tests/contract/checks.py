@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from elegan.api import from_json
+from elegan.model import from_json
 from elegan.data.batches import Batches
 from elegan.data.codec import LabelCodec, VectorCodec
 from elegan.data.source import Source, image_field, label_field, vector_field

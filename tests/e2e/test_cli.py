@@ -229,7 +229,7 @@ def test_flags_of_verb_and_game_arrive(cli, small):
     assert cli("train", "dcgan", small, *TINY, "--steps", 2, *flags, "--out", "run").code == 0
     plan = json.loads(Path("run/options.json").read_text())
     assert plan["training"] == {"batch": 8, "steps": 2, "half_life_images": 5, "images": None, "shards": 2, "seed": 3,
-                                "until_still": None}  # fmt: skip
+                                "until_still": None, "score": 0}  # fmt: skip
     tiny = zoo.describe("dcgan").presets["tiny"]
     given = {"lr": 1e-3, "stem": True, "judge_norm": False, "loss": "hinge"}
     assert plan["options"] == {**zoo.describe("dcgan").defaults(), **tiny, **given}

@@ -1,6 +1,7 @@
 """The programs behind the figures: benchmarks and recipes say what they do, and do it, here in a small way."""
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -63,6 +64,27 @@ def test_modes_are_counted_after_a_limited_time():
     assert seconds < 20
 
 
+@pytest.mark.parametrize("case", ["gaussian", "shifted", "collapsed"])
+def test_neighbours_are_measured_beside_prdc(case, capsys):
+    module = program("benchmarks/neighbours.py")
+    ours, theirs = (module.one(side, case, 60, 8, 3, 0) for side in ("elegan", "prdc"))
+    assert capsys.readouterr().out == ""
+    assert min(ours["seconds"], theirs["seconds"]) > 0
+    assert min(ours["memory"], theirs["memory"]) >= 0
+    assert ours["values"] == pytest.approx(theirs["values"])
+
+
+def test_the_frechet_distance_is_measured_beside_scipy_and_the_truth(capsys):
+    module = program("benchmarks/frechet.py")
+    found = module.against_scipy(64, 1)
+    assert len(found) == 3
+    assert all(ratio > 0 and difference < 1e-6 for ratio, difference in found.values())
+    assert "500 rows twice: 0.0e+00" in capsys.readouterr().out
+    limit, plain, held = module.extrapolated(3, 1_000)
+    assert abs(limit - 1) < 0.1 < plain - 1
+    assert held >= 2
+
+
 def test_a_trial_is_known_by_what_the_recipe_makes_of_it():
     """So a recipe that changed is tried again, and what a trial only repeats is not."""
     module = program("recipes/default.py")
@@ -74,8 +96,8 @@ def test_a_trial_is_known_by_what_the_recipe_makes_of_it():
         assert (key == stands) == (name == "as it stands"), name
 
 
-def test_the_recipe_of_the_classifier_moves_digits_without_changing_them():
-    module = program("recipes/digits_cnn.py")
+def test_the_recipe_of_the_classifiers_moves_images_without_changing_them():
+    module = program("recipes/classifiers.py")
     torch.manual_seed(0)
     images = torch.zeros(50, 1, 28, 28, dtype=torch.uint8)
     images[:, 0, 10:18, 12:16] = 255
@@ -88,3 +110,51 @@ def test_the_recipe_of_the_classifier_moves_digits_without_changing_them():
     lefts = {int(column) for column in (moved[:, 0] > 0).any(1).float().argmax(1)}
     assert tops == {8, 9, 10, 11, 12}
     assert lefts == {10, 11, 12, 13, 14}
+
+
+def test_the_recipe_of_the_classifiers_mirrors_half_of_the_clothes():
+    module = program("recipes/classifiers.py")
+    torch.manual_seed(0)
+    images = torch.arange(28.0).expand(400, 1, 28, 28)
+    mirrored = module.mirrored(images)
+    turned = (mirrored == images.flip(3)).all((1, 2, 3))
+    assert 150 < turned.sum() < 250
+    assert (mirrored[~turned] == images[~turned]).all()
+
+
+def test_what_scores_cost_is_measured(tmp_path):
+    module = program("benchmarks/scores.py")
+    total, spent, scores = module.trained(tmp_path / "run", 0.01, 64)
+    assert scores == 1, "the last step is always scored"
+    assert 0 < spent < total
+    assert (tmp_path / "run" / "best.json").exists()
+    assert module.evaluated(tmp_path / "run", 200, tmp_path / "cache") > 0
+    assert len((tmp_path / "run" / "scores.jsonl").read_text().splitlines()) > 5
+
+
+def test_the_table_reads_one_run_at_each_mark(tmp_path, monkeypatch):
+    module = program("recipes/table.py")
+    monkeypatch.setattr(module, "DRAWN", 200)
+    monkeypatch.setattr(module, "METRICS", ("fd",))
+    found = module.run("vae", "digits", 0, seconds=(0.05, 0.2), images=640)
+    assert {read["mark"] for read in found} == {"0.05 s", "0.2 s", "640 images"}
+    assert [read["images"] for read in found] == sorted(read["images"] for read in found)
+    by_mark = {read["mark"]: read for read in found}
+    assert by_mark["0.2 s"]["seconds"] >= 0.2
+    assert 640 <= by_mark["640 images"]["images"] < 640 + 64
+    assert all(module.value_of(read) > 0 for read in found)
+    assert found[0]["scores"][0]["protocol"]["count"] == 200
+
+
+def test_the_table_shows_medians_and_skips_what_is_made(tmp_path, monkeypatch):
+    module = program("recipes/table.py")
+    monkeypatch.setattr(module, "KEPT", tmp_path / "table.jsonl")
+    marks = ("60 s", "300 s", "50,000 images")
+    lines = []
+    for seed, value in enumerate((3.0, 1.0, 2.0)):
+        read = [{"mark": m, "images": 10, "scores": [{"metric": "FD", "value": value}]} for m in marks]
+        lines.append({"game": "vae", "data": "digits", "seed": seed, "read": read})
+    (tmp_path / "table.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert "| `vae` | 2.0 (1.0 to 3.0) |" in module.table()
+    assert module.made("vae", "digits", 2)
+    assert not module.made("vae", "fashion", 2)
