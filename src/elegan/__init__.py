@@ -18,6 +18,7 @@ _HOME = {
     "load": "elegan.api",
     "sample": "elegan.api",
     "apply": "elegan.api",
+    "ask": "elegan.api",
     "evaluate": "elegan.api",
     "compare": "elegan.api",
     "page": "elegan.api",
@@ -41,6 +42,7 @@ __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 if TYPE_CHECKING:
     from elegan.api import Model as Model
     from elegan.api import apply as apply
+    from elegan.api import ask as ask
     from elegan.api import compare as compare
     from elegan.api import evaluate as evaluate
     from elegan.api import load as load

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from elegan.model import from_json
 from elegan.data.batches import Batches
 from elegan.data.codec import LabelCodec, VectorCodec
 from elegan.data.source import Source, image_field, label_field, vector_field
 from elegan.game import Game, Turn
+from elegan.model import from_json
 from elegan.run import checkpoint
 from elegan.run.directory import RunDirectory
 from elegan.run.saving import copy_named, load_into, named_state, save

@@ -92,10 +92,24 @@ class DCGAN(Game):
 
 presets = {
     "digits": dict(
-        width=32, judge_norm=False, loss="relativistic-pairing", gamma=0.3, lr=2e-3, beta1=0.0, steps=3_000, batch=64,
+        width=32,
+        judge_norm=False,
+        loss="relativistic-pairing",
+        gamma=0.3,
+        lr=2e-3,
+        beta1=0.0,
+        steps=3_000,
+        batch=64,
     ),
     "fashion": dict(
-        width=32, judge_norm=False, loss="relativistic-pairing", gamma=0.3, lr=2e-3, beta1=0.0, steps=3_000, batch=64,
+        width=32,
+        judge_norm=False,
+        loss="relativistic-pairing",
+        gamma=0.3,
+        lr=2e-3,
+        beta1=0.0,
+        steps=3_000,
+        batch=64,
     ),
     "tutorial": dict(base=7, kernel=5, stem=True, slope=0.2, judge_norm=False, dropout=0.3, lr=1e-4, beta1=0.9),
     "tiny": dict(z_dim=4, width=4, gamma=0.5, dropout=0.1),
