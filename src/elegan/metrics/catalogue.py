@@ -130,7 +130,7 @@ def _inception_splits(c: Compared) -> dict[str, Measured]:
 
 
 def _manifolds(c: Compared) -> dict[str, Measured]:
-    p, r, d, v = precision_recall(c.y, c.x)
+    p, r, d, v = precision_recall(c.y, c.x, around_real=c.real.around)
     return {
         "precision": Measured(p, "higher", "k = 3, ≤"),
         "recall": Measured(r, "higher", "k = 3, ≤"),

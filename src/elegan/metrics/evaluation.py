@@ -25,7 +25,7 @@ from elegan.metrics.protocol import Protocol, Score, versions
 from elegan.training.distributed import world
 
 
-def score(names: Sequence[str], compared: Compared, subject: str) -> list[Score]:
+def score(names: Sequence[str], compared: Compared, subject: str, *, intervals: bool = True) -> list[Score]:
     """The scores of such metrics. One that cannot be had is null, with a note that says why."""
     c, found = compared, []
     base = Protocol(
@@ -42,15 +42,16 @@ def score(names: Sequence[str], compared: Compared, subject: str) -> list[Score]
             missing = Measured(float("nan"), "near", "", " ".join(str(error).split()))
             found.append(scored(subject, name, missing, replace(base, embedder="", weights="", input="")))
             continue
-        found += [scored(subject, metric, one, base) for metric, one in measured.items()]
+        found += [scored(subject, metric, one, base, intervals) for metric, one in measured.items()]
     c.progress("scores", len(names), len(names))
     return found
 
 
-def scored(subject: str, metric: str, one: Measured, base: Protocol) -> Score:
+def scored(subject: str, metric: str, one: Measured, base: Protocol, intervals: bool = True) -> Score:
+    """One number of a metric as a score under a protocol, with its interval if it has one."""
     value, interval, how = one.value, None, "none"
     if isinstance(value, Estimate):
-        interval = value.interval(seed=base.seed)
+        interval = value.interval(seed=base.seed) if intervals else None
         if interval and interval[0] == interval[1]:  # all samples weigh alike: no sign that others would
             interval = None
         sides = "samples resampled, reference held" if len(value.influences) == 1 else "both sides resampled"
@@ -134,7 +135,7 @@ def comparable(ours: Features, theirs: Features) -> None:
 
 def beside_it(names: Sequence[str], other: Compared | None) -> list[Score]:
     """The scores of what stands in the place of the samples; none if nothing does."""
-    return score(names, other, "") if other else []
+    return score(names, other, "", intervals=False) if other else []
 
 
 def floors(names: Sequence[str], c: Compared) -> list[Score]:

@@ -25,6 +25,7 @@ from elegan.data.source import Source
 from elegan.embedders import Embedder
 from elegan.errors import CheckpointError, DataError, ResourceError
 from elegan.metrics.frechet import Moments
+from elegan.metrics.neighbours import nearest
 from elegan.training.distributed import World, world
 
 PORTION = 2_048  # samples that are read or drawn, and embedded, at a time; a multiple of what one draws at a time
@@ -107,6 +108,12 @@ class Features:
     def width(self) -> int:
         """d."""
         return self.values.shape[1] if self.values is not None else len(self.moments.mean)
+
+    @cached_property
+    def around(self) -> np.ndarray:
+        """Squared distances of each sample to its five nearest others, (N, 5), found once for all comparisons."""
+        assert self.values is not None
+        return nearest(self.values, k=5).squared
 
     @cached_property
     def moments(self) -> Moments:

@@ -10,7 +10,7 @@ import numpy as np
 
 from elegan.metrics.estimate import Estimate
 
-BLOCK = 2_048  # rows against which rows are held at a time
+BLOCK = 1_024  # rows against which rows are held at a time
 
 
 def kid(x: np.ndarray, y: np.ndarray) -> Estimate:

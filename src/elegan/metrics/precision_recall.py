@@ -27,16 +27,20 @@ class PrecisionRecall(NamedTuple):
     coverage: Estimate
 
 
-def precision_recall(real: np.ndarray, drawn: np.ndarray, *, k: int = 3, density_k: int = 5) -> PrecisionRecall:
+def precision_recall(
+    real: np.ndarray, drawn: np.ndarray, *, k: int = 3, density_k: int = 5, around_real: np.ndarray | None = None
+) -> PrecisionRecall:
     """Of real features (N, d) and drawn ones (M, d).
 
     precision: the share of drawn samples inside the ball of some real one; recall: of real ones inside one of a drawn.
     density: how many real balls hold a drawn sample, over `density_k`; coverage: the share of real balls that hold any.
     `k` is the neighbour that balls of precision and recall reach to, `density_k` that of density and coverage.
+    around_real: squared distances of each real sample to its nearest others, (N, 5 or more), if they are known already.
     ValueError if features do not match, are not finite, or are too few to have such a neighbour.
     """
     real, drawn = checked(real, drawn)
-    around_real = nearest(real, k=max(k, density_k)).squared  # (N, K)
+    if around_real is None:
+        around_real = nearest(real, k=max(k, density_k)).squared  # (N, K)
     around_drawn = nearest(drawn, k=k).squared[:, -1]  # (M,)
     precise, hits = np.zeros(len(drawn), bool), np.zeros(len(drawn))
     recalled, covered = np.zeros(len(real), bool), np.zeros(len(real), bool)
