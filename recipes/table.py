@@ -101,41 +101,36 @@ def make(game: str, data: str, seed: int) -> None:
 
 
 def table() -> str:
-    """The medians of what is known, as Markdown, with the least and the greatest of the seeds."""
+    """What is known, as Markdown: the median of the seeds, the least and the greatest, and what stands beside."""
     marks = [*(f"{limit:g} s" for limit in SECONDS), f"{IMAGES:,} images"]
-    lines = []
-    for data in DATA:
-        known = [r for r in results() if r["data"] == data]
-        lines += [
-            f"| {data} | {' | '.join(marks)} | images in {SECONDS[-1]:g} s |",
-            "| --- |" + " --- |" * (len(marks) + 1),
-        ]
-        for game in GAMES:
-            mine = [r for r in known if r["game"] == game]
-            if not mine:
-                continue
-            cells = [spread([value_of(read) for r in mine for read in r["read"] if read["mark"] == m]) for m in marks]
-            last = [read["images"] for r in mine for read in r["read"] if read["mark"] == marks[len(SECONDS) - 1]]
-            lines.append(f"| `{game}` | {' | '.join(cells)} | {statistics.median(last):,.0f} |")
-        for r in known:
-            if r["game"] == "beside":
-                score = next(s for s in r["read"] if s["metric"] == SHOWN)
-                blank = " |" * (len(marks) + 1)
-                lines.append(f"| PCA and a mixture of Gaussians: {score['baseline']:.1f}{blank}")
-                lines.append(f"| real training samples: {score['floor']:.2f}{blank}")
-        lines.append("")
+    names = [f"{data}, {mark}" if mark == marks[0] else mark for data in DATA for mark in marks]
+    lines = [f"| | {' | '.join(names)} |", "| --- |" + " --- |" * len(names)]
+    for game in GAMES:
+        cells = [spread(values(game, data, mark)) for data in DATA for mark in marks]
+        lines.append(f"| `{game}` | {' | '.join(cells)} |")
+    for title, which in (("PCA and a mixture of Gaussians", "baseline"), ("real training samples", "floor")):
+        known = {r["data"]: score_of(r) for r in results() if r["game"] == "beside"}
+        cells = [f"{known[data][which]:.4g}" if data in known else "–" for data in DATA for _ in marks]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def value_of(read: dict[str, Any]) -> float:
-    return next(s["value"] for s in read["scores"] if s["metric"] == SHOWN)
+def values(game: str, data: str, mark: str) -> list[float]:
+    """What a game scored at a mark, one value a seed."""
+    mine = [r for r in results() if (r["game"], r["data"]) == (game, data)]
+    return [score_of(read)["value"] for r in mine for read in r["read"] if read["mark"] == mark]
+
+
+def score_of(read: dict[str, Any]) -> dict[str, Any]:
+    """The score that is shown, of a reading or of what stands beside."""
+    return next(s for s in read.get("scores", read.get("read")) if s["metric"] == SHOWN)
 
 
 def spread(values: list[float]) -> str:
     if not values:
         return "–"
     middle = statistics.median(values)
-    return f"{middle:.1f} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else f"{middle:.1f}"
+    return f"{middle:.1f} ({min(values):.1f}–{max(values):.1f})" if len(values) > 1 else f"{middle:.1f}"
 
 
 def main() -> None:

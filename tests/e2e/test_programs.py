@@ -142,7 +142,7 @@ def test_the_table_reads_one_run_at_each_mark(tmp_path, monkeypatch):
     by_mark = {read["mark"]: read for read in found}
     assert by_mark["0.2 s"]["seconds"] >= 0.2
     assert 640 <= by_mark["640 images"]["images"] < 640 + 64
-    assert all(module.value_of(read) > 0 for read in found)
+    assert all(module.score_of(read)["value"] > 0 for read in found)
     assert found[0]["scores"][0]["protocol"]["count"] == 200
 
 
@@ -155,6 +155,6 @@ def test_the_table_shows_medians_and_skips_what_is_made(tmp_path, monkeypatch):
         read = [{"mark": m, "images": 10, "scores": [{"metric": "FD", "value": value}]} for m in marks]
         lines.append({"game": "vae", "data": "digits", "seed": seed, "read": read})
     (tmp_path / "table.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert "| `vae` | 2.0 (1.0 to 3.0) |" in module.table()
+    assert "| `vae` | 2.0 (1.0–3.0) | 2.0 (1.0–3.0) | 2.0 (1.0–3.0) | – | – | – |" in module.table()
     assert module.made("vae", "digits", 2)
     assert not module.made("vae", "fashion", 2)
