@@ -20,7 +20,8 @@ def filled(make: Callable[[], Net], tensors: Mapping[str, Tensor]) -> Net:
     with torch.device("meta"):
         net = make()
     net.to_empty(device="cpu").load_state_dict(tensors)
-    return net.to(memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    net = net.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]  # torch's stubs do not know it
+    return net.eval().requires_grad_(False)
 
 
 def colours(shape: tuple[int, ...], name: str) -> None:

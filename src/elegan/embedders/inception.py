@@ -24,7 +24,7 @@ NAME = "inception"
 INPUT = (3, 299, 299)
 BLOCK = 8  # images at a time
 LARGEST = 1 << 28  # bytes; the file has 95 million
-REMEDY = "give pt_inception-2015-12-05-6726825d.pth, or use another --embedder"
+REMEDY = "give pt_inception-2015-12-05-6726825d.pth, or use --embedder efflite0 or pixels"
 
 
 class Conv(nn.Module):
@@ -215,7 +215,10 @@ def read(path: Path) -> tuple[dict[str, Tensor], str]:
     """The tensors of a .safetensors or .pth file, without running what a pickle may hold, and its SHA-256."""
     if path.is_file() and path.stat().st_size > LARGEST:
         raise CheckpointError(f"{path} is larger than any Inception: {REMEDY}")
-    content, sha256 = weights.read(path)
+    try:
+        content, sha256 = weights.read(path)
+    except CheckpointError as error:
+        raise CheckpointError(f"{str(error).rstrip('.')}: {REMEDY}") from error
     try:
         if path.suffix == ".safetensors":
             return read_tensors(content), sha256
