@@ -17,7 +17,11 @@ import torch
 
 import elegan
 from elegan import zoo
+from elegan.data import sources
 from elegan.data.batches import Batches
+from elegan.data.form import Form, split_options
+from elegan.data.listing import Progress as Reading
+from elegan.data.listing import silent
 from elegan.data.source import Source
 from elegan.data.sources import known_data, open_data
 from elegan.errors import CheckpointError, DataError, OptionError, ResourceError
@@ -52,7 +56,6 @@ def train(
     shards: int = 1,
     seed: int = 0,
     preset: str | None = None,
-    size: int | None = None,
     half_life_images: int | None = None,
     until_still: float | None = None,
     device: str = "auto",
@@ -62,6 +65,7 @@ def train(
     score: int = 0,
     listeners: Iterable[Listener] = (),
     progress: Callable[[RunDirectory, Plan], Listener] | None = None,
+    reading: Reading = silent,
     **options: Any,
 ) -> Model:
     """Train a game on some data and return the model; everything is kept in a run directory.
@@ -69,21 +73,23 @@ def train(
     game: a name from the zoo. data: a bundled name or a path. out: the run directory, by default `runs/GAME-DATA-001`.
     steps: training steps; images: real images to show instead. batch: samples a step; shards: equal parts of it.
     seed: of all randomness. preset: named settings of the game; by default those called like the data, if any.
-    size: resize images to this side. half_life_images: of the moving average. until_still: stop below this relative
-    change of the parameters per thousand steps. device, threads, precision: by default chosen by a short probe.
+    half_life_images: of the moving average. until_still: stop below this relative change of the parameters per thousand
+    steps. device, threads, precision: by default chosen by a short probe.
     track: trackers that follow the run into RUN/track/, by name, separated by commas: "tensorboard".
     score: samples to score now and then by the Fréchet distance, keeping the best checkpoint; 0 scores none.
-    listeners: called with every event; what they return steers the training. options: the game's own.
+    listeners: called with every event; what they return steers the training. reading: told how far packing is.
+    options: the game's own, and how the data is read: size, fit, alpha …, see `elegan.data.form.Form`.
 
     Raises `ElegantError`s in one line; see `elegan.errors`.
     """
     file = zoo.describe(game)
+    form, options = split_options(options)
     check_names((option.name for option in file.options), options, game)  # before anything is opened or built
     trackers = track_room.chosen(track)
     scorable(score)
     if score and "generation" not in file.tasks:
         raise OptionError(f"--score is for games that draw samples; {game} is for {', '.join(file.tasks)}.")
-    source = open_data(data, size=size)
+    source = open_data(data, form=form, progress=reading)
     chosen = zoo.settings(game, preset, options, str(data), source.spec.kind)
     asked = {"batch": batch, "half_life_images": half_life_images, "steps": steps}
     training = {**TRAINING, **chosen.training, **{n: v for n, v in asked.items() if v is not None}}
@@ -105,7 +111,7 @@ def train(
         "game": game,
         "preset": chosen.preset,
         "options": chosen.options,
-        "data": recorded_data(data, source, size),
+        "data": recorded_data(data, source, form),
         "spec": source.spec.to_json(),
         "training": {
             **training,
@@ -156,7 +162,7 @@ def resume(
         )
     found = checkpoint.newest(directory.checkpoints)
     unchanged(directory, plan, found)
-    source = open_data(plan["data"]["path"] or plan["data"]["name"], size=plan["data"]["size"])
+    source = open_data(plan["data"]["path"] or plan["data"]["name"], form=Form.of(plan["data"]["form"]))
     if source.fingerprint != plan["data"]["fingerprint"]:
         raise DataError(
             f"the data {plan['data']['name']!r} has changed since {directory.path} was made: "
@@ -187,8 +193,7 @@ def apply(run: str | os.PathLike[str], data: str | os.PathLike[str], *, directio
     side = "a" if direction == "ab" else "b"
     if "translation" not in model.game.tasks:
         raise OptionError(f"{model.game.name} does not translate; its tasks are {', '.join(model.game.tasks)}.")
-    size = model.plan["data"]["size"]
-    source = open_data(data, size=size)
+    source = open_data(data, form=Form.of(model.plan["data"]["form"]).of_inputs())
     if "real" not in source.spec:
         raise DataError(f"{str(data)!r} has fields {', '.join(source.spec)}; give a folder of images of one side.")
     wanted, given = model.game.spec[side].shape, source.arrays["real"].shape[1:]
@@ -208,6 +213,16 @@ def page(run: str | os.PathLike[str]) -> Path:
         raise ResourceError(f"{error.filename or run} cannot be written ({error.strerror}): make room.") from error
 
 
+def prepare(
+    data: str | os.PathLike[str], out: str | os.PathLike[str], *, progress: Reading = silent, **options: Any
+) -> str:
+    """Pack some data into a store at `out`, to be opened by that path ever after; what it holds, in words.
+
+    options: how the data is read, see `elegan.data.form.Form`.
+    """
+    return sources.prepare(data, out, form=Form.of(options), progress=progress)
+
+
 def scorable(score: int) -> None:
     """Raise `OptionError` unless `score` is a number of samples one can score."""
     if type(score) is not int or score < 0 or score == 1:
@@ -222,12 +237,12 @@ def new_run(out: str | os.PathLike[str] | None, game: str, plan: Plan) -> RunDir
     return run
 
 
-def recorded_data(data: str | os.PathLike[str], source: Source, size: int | None) -> dict[str, Any]:
+def recorded_data(data: str | os.PathLike[str], source: Source, form: Form) -> dict[str, Any]:
     """What a run remembers of its data: enough to open it again and to notice a change."""
     path = "" if str(data) in known_data() else str(Path(data).expanduser().resolve())
     return {
-        "name": str(data), "path": path, "split": "train", "size": size, "count": len(source), "about": source.about,
-        "fingerprint": source.fingerprint,
+        "name": str(data), "path": path, "split": "train", "form": form.to_json(), "count": len(source),
+        "about": source.about, "fingerprint": source.fingerprint,
     }  # fmt: skip
 
 
@@ -245,6 +260,6 @@ def unchanged(run: RunDirectory, plan: Plan, found: checkpoint.Checkpoint) -> No
 
 
 __all__ = [
-    "Comparison", "Evaluation", "Model", "Samples", "apply", "ask", "compare", "evaluate", "load", "page", "resume",
-    "sample", "train",
+    "Comparison", "Evaluation", "Model", "Samples", "apply", "ask", "compare", "evaluate", "load", "page", "prepare",
+    "resume", "sample", "train",
 ]  # fmt: skip

@@ -189,6 +189,19 @@ def read_game(path: Path) -> GameFile:
     )
 
 
+@cache
+def read_record(path: Path, name: str) -> tuple[Option, ...]:
+    """Read the fields of a dataclass in a file as options: their types, defaults, and comments as help."""
+    text = path.read_text(encoding="utf-8")
+    comments = _comments(text)
+    body = next(n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == name).body
+    return tuple(
+        Option(n.target.id, _annotation(n.annotation), _literal(n.value), comments.get(n.lineno, ""))
+        for n in body
+        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and n.value is not None
+    )
+
+
 def _name(node: ast.AST) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 

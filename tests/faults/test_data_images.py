@@ -129,29 +129,34 @@ def test_orientations_come_upright(tmp_path, orientation, end):
     assert np.array_equal(open_data(tmp_path).arrays["real"][0, 0], UPRIGHT)
 
 
-def only(tmp_path: Path) -> np.ndarray:
+def only(tmp_path: Path, **options) -> np.ndarray:
     """The one image of a folder as (H, W) or (H, W, C)."""
-    rows = open_data(tmp_path).arrays["real"]
+    rows = open_data(tmp_path, **options).arrays["real"]
     assert len(rows) == 1
     return rows[0, 0] if rows.shape[1] == 1 else rows[0].transpose(1, 2, 0)
 
 
-def test_sixteen_bits_are_divided_not_clipped(tmp_path):
+@pytest.mark.parametrize("end", ["png", "tif"])
+def test_sixteen_bits_are_kept_or_divided_never_clipped(tmp_path, end):
     values = (np.arange(256, dtype=np.uint32) * 257).reshape(16, 16).astype(np.uint16)
-    Image.fromarray(values).save(tmp_path / "x.png")
-    assert np.array_equal(only(tmp_path), np.arange(256).reshape(16, 16))
-    (tmp_path / "x.png").unlink()
-    Image.fromarray(values).save(tmp_path / "x.tif")
-    assert np.array_equal(only(tmp_path), np.arange(256).reshape(16, 16))
+    values[0, 0] = 3
+    Image.fromarray(values).save(tmp_path / f"x.{end}")
+    kept = only(tmp_path)
+    assert kept.dtype == np.uint16
+    assert np.array_equal(kept, values)
+    assert np.array_equal(only(tmp_path, bits="8"), np.arange(256).reshape(16, 16))
 
 
 def test_float_images_have_a_range_or_are_refused(tmp_path):
     path = tmp_path / "x.tif"
     Image.fromarray(np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)).save(path)
-    assert np.array_equal(only(tmp_path), np.arange(256).reshape(16, 16))
+    assert np.array_equal(only(tmp_path, bits="8"), np.arange(256).reshape(16, 16))
     for values in ([[0.0, 1.5]], [[-0.1, 1.0]], [[0.5, np.nan]]):
         Image.fromarray(np.array(values, np.float32)).save(path)
-        refused(tmp_path, "float pixels must lie in [0, 1]")
+        refused(tmp_path, "float pixels must lie in [0, 1]", bits="8")
+        if np.isfinite(values).all():
+            assert np.array_equal(only(tmp_path), np.array(values, np.float32))
+    refused(tmp_path, "not finite")
     Image.fromarray(np.array([[0, 70_000]], np.int32)).save(path)
     refused(tmp_path, "no stated range")
 
@@ -215,6 +220,8 @@ def test_odd_names(tmp_path):
     for name in names:
         (tmp_path / f"{name}.png").write_bytes(b"")
     refused(tmp_path, "7 of 7").encode()  # fit to be written down
+    for name in names:
+        (tmp_path / f"{name}.png").unlink()
     paint(tmp_path / "new\nline.png", size=(9, 9))
     paint(tmp_path / "z.png")
     refused(tmp_path, "new\\nline.png", "--size 64")

@@ -367,7 +367,7 @@ def test_every_option_of_every_game_comes_back_from_its_command(name):
     moved = {option.name: other(option) for option in file.options}
     plan = {
         "game": name, "options": json.loads(json.dumps(moved)),
-        "data": {"name": "a b's", "path": "/x/a b's", "size": 32},
+        "data": {"name": "a b's", "path": "/x/a b's", "form": {"size": "32", "sides": True}},
         "training": {"steps": 7, "batch": 6, "shards": 3, "seed": -4, "half_life_images": 9, "until_still": 0.5,
                      "images": None},
         "compute": {"device": "cpu", "precision": "bf16", "threads": 2, "why": ""},
@@ -382,7 +382,8 @@ def test_every_option_of_every_game_comes_back_from_its_command(name):
     assert options == moved
     training = {n: v for n, v in plan["training"].items() if n != "images"}
     machine = {"device": "cpu", "precision": "bf16", "threads": 2}
-    assert typed == {"game": name, "data": "/x/a b's", "preset": "none", "size": 32, **training, **machine}
+    data = {"data": "/x/a b's", "size": "32", "sides": True}
+    assert typed == {"game": name, "preset": "none", **data, **training, **machine}
 
 
 def test_defaults_are_not_spelled():

@@ -18,6 +18,7 @@ VERBS = {
     "compare": "scores, curves and grids of several runs side by side",
     "apply": "ask a run for its own task on your files: translate",
     "edit": "move through what a run has learned: interpolate",
+    "data": "list, inspect, clean or prepare data; show what augmentation does",
     "zoo": "list the games, or show one",
     "doctor": "say what this machine is and what elegan would use of it",
 }

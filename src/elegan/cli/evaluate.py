@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 
 from elegan.cli.parser import REQUIRED, Verb
+from elegan.data.form import form_options
 from elegan.errors import OptionError
 from elegan.options import Option
 
@@ -20,10 +21,10 @@ VERB = Verb(
             Option("against", str | None, None, "the reference: data or statistics; of a run by default its own data"),
             Option("split", str | None, None, "of the reference: train or test; by default test if there is one"),
             Option("n", int | None, None, "how many samples; by default 10,000 of a run, and all of data"),
-            Option("size", int | None, None, "resize images of data to this side"),
             Option("checkpoint", str, "newest", "of a run: newest or best"),
             Option("seed", int, 0, "of drawing, subsets and resamples"),
         ),
+        "Data": form_options(),
         "How": (
             Option("metrics", str | None, None, "names, separated by commas; by default the usual ones of such data"),
             Option("embedder", str | None, None, "features to compare in; by default those that suit the reference"),

@@ -3,6 +3,7 @@
 import os
 import shlex
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -102,6 +103,15 @@ class Steps:
 
     def __exit__(self, *_: object) -> None:
         self.bar.stop()
+
+    def then(self, make: Callable[[RunDirectory, Plan], Any]) -> Callable[[RunDirectory, Plan], Any]:
+        """What makes the progress of the training that follows: this one is over by then."""
+
+        def made(run: RunDirectory, plan: Plan) -> Any:
+            self.bar.stop()
+            return make(run, plan)
+
+        return made
 
     def __call__(self, what: str, done: int, total: int) -> None:
         self.bar.update(self.task, description=what, completed=done, total=max(total, 1))

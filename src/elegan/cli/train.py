@@ -5,6 +5,7 @@ from os.path import exists
 
 from elegan import zoo
 from elegan.cli.parser import Verb
+from elegan.data.form import form_options
 from elegan.errors import ElegantError, OptionError
 from elegan.options import GameFile, Option
 
@@ -22,7 +23,6 @@ FLAGS = (
     Option("shards", int, 1, "equal parts of a batch, worked off one by one or dealt to processes"),
     Option("seed", int, 0, "of all randomness"),
     Option("preset", str | None, None, "named settings of the game, or none; by default those called like the data"),
-    Option("size", int | None, None, "resize images to this side"),
     Option("half_life_images", int | None, None, "half-life of the moving average, in images"),
     Option(
         "until_still", float | None, None, "stop once 1,000 steps change the parameters by less than this, relatively"
@@ -43,15 +43,17 @@ def main(tokens: Sequence[str]) -> int:
     if typed is None:
         return 0
     from elegan import api
-    from elegan.cli.progress import Progress, finish
+    from elegan.cli.progress import Progress, Steps, finish
 
-    model = api.train(typed.pop("game", GAME), typed.pop("data", DATA), progress=Progress, **typed)
+    with Steps() as steps:
+        game, data = typed.pop("game", GAME), typed.pop("data", DATA)
+        model = api.train(game, data, progress=steps.then(Progress), reading=steps, **typed)
     return finish(model)
 
 
 def verb(tokens: Sequence[str]) -> Verb:
     """The verb with the flags of the game that the tokens name; with those of none if they name none."""
-    groups: dict[str, Sequence[Option]] = {"Training": FLAGS, "Machine": MACHINE}
+    groups: dict[str, Sequence[Option]] = {"Training": FLAGS, "Data": form_options(), "Machine": MACHINE}
     game = named(tokens)
     if game is None:
         games = "".join(f"\n  {name:10} {zoo.describe(name).title.split(':')[0]}" for name in zoo.names())

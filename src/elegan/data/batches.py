@@ -5,6 +5,7 @@ where in it to read, so any batch can be had at any time, on any rank, and is al
 """
 
 import hashlib
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from elegan.errors import DataError, nearest
 from elegan.spec import Spec
 
 RECENT = 4  # epochs per stream whose permutation is kept
+ROOM = 0.5  # share of a device's free memory that data may take
 
 
 def place_seed(*place: int | str) -> int:
@@ -35,9 +37,10 @@ def place_seed(*place: int | str) -> int:
 class Batches:
     """Batches as a function of (seed, number, shard): stateless, so a resumed run reads on as if it never stopped.
 
-    source: the data, copied to the device once, as uint8, float32 and int64.
+    source: the data. A processor reads it where it lies, in memory or mapped from a file; to another device it is
+        copied once if it fits into half of what is free there, else batch by batch.
     rows: samples of a shard. shards: shards of a batch. `batch` is their product.
-    device: where the data lives and batches are made.
+    device: where batches are made.
     derived: more fields, each a function of the batch's own, computed only when a call names them.
     Errors: `DataError` if a stream has fewer samples than one batch.
     """
@@ -57,7 +60,9 @@ class Batches:
         self._codecs = {name: codec_of(field) for name, field in source.spec.items()}
         self._lengths = {field.stream: len(source.arrays[name]) for name, field in source.spec.items()}
         self._enough()
-        self._data = {name: _on_device(source.arrays[name], self.device) for name in source.spec}
+        size = sum(source.arrays[name].nbytes for name in source.spec)
+        self.home = self.device if fits(size, self.device) else torch.device("cpu")
+        self._data = {name: _tensor(source.arrays[name]).to(self.home) for name in source.spec}
         self._order = lru_cache(maxsize=RECENT * len(self._lengths))(self._permutation)
 
     @property
@@ -91,7 +96,8 @@ class Batches:
             stream = self.spec[name].stream
             if stream not in places:
                 places[stream] = self._places(seed, stream, start, rows)
-            batch[name] = self._codecs[name].encode(self._data[name].index_select(0, places[stream]))
+            found = self._data[name].index_select(0, places[stream])
+            batch[name] = self._codecs[name].encode(found.to(self.device, non_blocking=True))
         return {name: batch[name] if name in batch else self.derived[name](batch) for name in wanted}
 
     def _places(self, seed: int, stream: str, start: int, rows: int) -> Tensor:
@@ -108,7 +114,7 @@ class Batches:
     def _permutation(self, seed: int, stream: str, epoch: int) -> Tensor:
         draw = torch.Generator().manual_seed(place_seed(seed, "order", stream, epoch))
         order = torch.randperm(self._lengths[stream], generator=draw)  # on the CPU: the same for every device
-        return order.to(self.device)
+        return order.to(self.home)
 
     def _enough(self) -> None:
         for stream, n in self._lengths.items():
@@ -122,6 +128,13 @@ class Batches:
                 )
 
 
-def _on_device(rows: np.ndarray, device: torch.device) -> Tensor:
-    rows = np.ascontiguousarray(rows)
-    return torch.from_numpy(rows if rows.flags.writeable else rows.copy()).to(device)
+def fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes may live on a device; a processor needs no room for what is in memory or mapped already."""
+    return device.type != "cuda" or size <= torch.cuda.mem_get_info(device)[0] * ROOM
+
+
+def _tensor(rows: np.ndarray) -> Tensor:
+    """Rows as a tensor that shares their memory; it is only ever read from."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, that a mapped file cannot be written to
+        return torch.from_numpy(np.ascontiguousarray(rows))

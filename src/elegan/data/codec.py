@@ -39,31 +39,59 @@ class Codec(Protocol):
 
 @dataclass(frozen=True)
 class ImageCodec:
-    """uint8 (B, C, H, W) in [low, high] <-> float32 in [-1, 1]; with the usual 0 and 255, x / 127.5 - 1."""
+    """Pixels (B, C, H, W) of one type in [low, high] <-> float32 in [-1, 1]; of 8 bits, x / 127.5 - 1.
 
-    low: int = 0
-    high: int = 255
+    dtype: uint8, uint16 or float32. mode: what the channels are (L, LA, RGB, RGBA), or nothing if that is not known.
+    """
+
+    low: float = 0
+    high: float = 255
+    dtype: str = "uint8"
+    mode: str = ""
     kind: ClassVar[str] = "image"
 
     @classmethod
-    def fit(cls, rows: np.ndarray) -> ImageCodec:
-        """The codec of uint8 images: nothing is fitted, every image set has the same range."""
-        if rows.dtype != np.uint8:
-            raise TypeError(f"images are kept as uint8, not as {rows.dtype}")
-        return cls()
+    def fit(cls, rows: np.ndarray, *, mode: str = "") -> ImageCodec:
+        """The codec of images (N, C, H, W). Errors: `TypeError` if their type is none that images have."""
+        low, high = (rows.min(), rows.max()) if rows.dtype == np.float32 else (0, 1)
+        return cls.of_range(str(rows.dtype), float(low), float(high), mode=mode)
+
+    @classmethod
+    def of_range(cls, dtype: str, low: float, high: float, *, mode: str = "") -> ImageCodec:
+        """The codec of images whose least and greatest values are known. Whole numbers have the range of their type;
+        floats have [0, 1] or [-1, 1], the first that holds them, or else the range they fill."""
+        match dtype:
+            case "uint8":
+                return cls(0, 255, dtype, mode)
+            case "uint16":
+                return cls(0, 65_535, dtype, mode)
+            case "float32":
+                if low >= -1 and high <= 1:
+                    low, high = (0.0, 1.0) if low >= 0 else (-1.0, 1.0)
+                return cls(low, high if high > low else low + 1, dtype, mode)
+        raise TypeError(f"images are kept as uint8, uint16 or float32, not as {dtype}")
 
     def encode(self, rows: Tensor) -> Tensor:
         half = (self.high - self.low) / 2
-        return rows.float().div_(half).sub_(1 + self.low / half)
+        if self._whole:
+            return rows.float().div_(half).sub_(1 + self.low / half)
+        return rows.sub(self.low).div_(half).sub_(1)  # floats may lie far from 0: nothing is lost in the difference
 
     def decode(self, batch: Tensor) -> np.ndarray:
-        """float (B, C, H, W) -> uint8 of the same shape, rounded; what lies outside [-1, 1] is clamped."""
+        """float (B, C, H, W) -> the same shape in the type of the data; what lies outside [-1, 1] is clamped."""
         half = (self.high - self.low) / 2
         pixels = batch.detach().float().mul(half).add_(half + self.low)
-        return pixels.round_().clamp_(self.low, self.high).byte().cpu().numpy()
+        if self._whole:
+            pixels = pixels.round_()
+        return pixels.clamp_(self.low, self.high).cpu().numpy().astype(self.dtype, copy=False)
+
+    @property
+    def _whole(self) -> bool:
+        return self.dtype != "float32"
 
     def to_json(self) -> dict[str, Any]:
-        return {"codec": {"kind": self.kind, "low": self.low, "high": self.high}}
+        made = {"kind": self.kind, "low": self.low, "high": self.high, "dtype": self.dtype, "mode": self.mode}
+        return {"codec": made}
 
 
 @dataclass(frozen=True)
@@ -132,6 +160,15 @@ class LabelCodec:
         return {"codec": {"kind": self.kind}}
 
 
+def eight_bits(field: Field, rows: np.ndarray) -> np.ndarray:
+    """Raw rows of a field, for eyes and for networks that know no deeper images: of images uint8, of others as is."""
+    codec = codec_of(field)
+    if not isinstance(codec, ImageCodec) or rows.dtype == np.uint8:
+        return rows
+    share = (rows.astype(np.float64) - codec.low) / (codec.high - codec.low)
+    return np.rint(share.clip(0, 1) * 255).astype(np.uint8)
+
+
 def codec_of(about: Field) -> Codec:
     """The codec of a field, rebuilt from the JSON in `field.about["codec"]`.
 
@@ -140,7 +177,7 @@ def codec_of(about: Field) -> Codec:
     made: Mapping[str, Any] = about.about.get("codec", {})
     match made.get("kind"):
         case "image":
-            return ImageCodec(made["low"], made["high"])
+            return ImageCodec(made["low"], made["high"], made.get("dtype", "uint8"), made.get("mode", ""))
         case "vector":
             return VectorCodec(tuple(made["shift"]), tuple(made["scale"]))
         case "label":

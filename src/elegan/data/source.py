@@ -1,7 +1,7 @@
 """A `Source`: data as raw rows in memory, with the spec that games are built from."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,8 @@ from elegan.data.codec import ImageCodec, LabelCodec, VectorCodec
 from elegan.errors import DataError
 from elegan.spec import Field, Spec
 
+BLOCK = 16 << 20  # bytes whose checksum is taken at once
+
 
 @dataclass(frozen=True)
 class Source:
@@ -19,8 +21,12 @@ class Source:
 
     name: what the user typed, or the bundled name.
     spec: the fields; `Field.about` holds each field's codec.
-    arrays: field -> raw rows: uint8 images (N, C, H, W), float32 vectors (N, D), int64 labels (N,).
+    arrays: field -> raw rows: images (N, C, H, W) of uint8, uint16 or float32, vectors (N, D) of float32, int64 labels
+        (N,); they may be mapped from a file, and are never written to.
     about: one line for people: what, how many, where from.
+    sealed: the fingerprint, where it is known without reading every byte. left_out: (name, reason) of samples that
+        could not be read. names: of the samples of the stream `main`, where they have names. own_split: whether the
+        data itself says what is for testing.
     Errors: `DataError` if a field is empty, or if the fields of a stream differ in length.
     """
 
@@ -28,6 +34,10 @@ class Source:
     spec: Spec
     arrays: Mapping[str, np.ndarray]
     about: str
+    sealed: str = ""
+    left_out: Sequence[tuple[str, str]] = ()
+    names: Sequence[str] = ()
+    own_split: bool = False
 
     def __post_init__(self) -> None:
         first: dict[str, str] = {}  # stream -> its first field
@@ -48,17 +58,33 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 as hex over names, types, shapes and bytes of the fields, in the order of their names."""
-        digest = hashlib.sha256()
-        for field in sorted(self.arrays):
-            rows = np.ascontiguousarray(self.arrays[field])
-            digest.update(f"{field} {rows.dtype.str} {rows.shape}\n".encode())
-            digest.update(rows.data)
-        return digest.hexdigest()
+        """SHA-256 as hex over names, types, shapes and blocks of bytes of the fields, in the order of their names."""
+        if self.sealed:
+            return self.sealed
+        return seal({name: (rows.dtype.str, rows.shape, blocks_of(rows)) for name, rows in self.arrays.items()})
+
+
+def seal(fields: Mapping[str, tuple[str, tuple[int, ...], Sequence[str]]]) -> str:
+    """The fingerprint of fields whose type, shape and SHA-256 of each block of bytes are known."""
+    digest = hashlib.sha256()
+    for name, (dtype, shape, blocks) in sorted(fields.items()):
+        digest.update(f"{name} {dtype} {tuple(shape)} {' '.join(blocks)}\n".encode())
+    return digest.hexdigest()
+
+
+def bytes_of(rows: np.ndarray) -> memoryview:
+    """The bytes of an array, without a copy if they lie in order."""
+    return np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data if rows.size else memoryview(b"")
+
+
+def blocks_of(rows: np.ndarray) -> list[str]:
+    """SHA-256 as hex of each `BLOCK` bytes of an array; a mapped one is read a block at a time."""
+    raw = bytes_of(rows)
+    return [hashlib.sha256(raw[k : k + BLOCK]).hexdigest() for k in range(0, len(raw), BLOCK)]
 
 
 def image_field(rows: np.ndarray, *, classes: int = 0, stream: str = "main") -> Field:
-    """The field of uint8 images (N, C, H, W)."""
+    """The field of images (N, C, H, W) of uint8, uint16 or float32."""
     return Field("image", rows.shape[1:], classes, stream=stream, about=ImageCodec.fit(rows).to_json())
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from elegan.data.codec import codec_of
+from elegan.data.codec import codec_of, eight_bits
 from elegan.errors import ResourceError, RunInUseError
 from elegan.exporting.provenance import marks, save_png
 from elegan.game import Game
@@ -52,7 +52,7 @@ class Samples:
     def picture(self) -> Image.Image | None:
         """All samples as one picture; None if they are neither images nor points in the plane."""
         if self.field.kind == "image":
-            return sheet(self.values, self.columns, self.names)
+            return sheet(eight_bits(self.field, self.values), self.columns, self.names)
         if is_plane(self.field):
             return points(self.values)
         return None
@@ -160,7 +160,8 @@ class GridListener:
         if "generation" in game.tasks and spec.kind == "image":
             columns = spec.classes if game.labelled and spec.classes <= 16 else 8
             label = [k % spec.classes for k in range(8 * columns)] if game.labelled else None
-            values = codec_of(spec["real"]).decode(draw(game, 8 * columns, seed=self.seed, label=label))
+            field = spec["real"]
+            values = eight_bits(field, codec_of(field).decode(draw(game, 8 * columns, seed=self.seed, label=label)))
             return sheet(values, columns)
         if "generation" in game.tasks and "real" in spec and is_plane(spec["real"]):
             return points(**plane(game, self.batch, self.seed), title=f"step {step:,}")
@@ -168,7 +169,9 @@ class GridListener:
             parts = []
             for source, target, direction in (("a", "b", "ab"), ("b", "a", "ba")):
                 before = self.batch[source][:8]
-                parts += [codec_of(spec[source]).decode(before)]
-                parts += [codec_of(spec[target]).decode(translate(game, before, direction=direction))]
+                after = translate(game, before, direction=direction)
+                parts += [
+                    eight_bits(spec[f], codec_of(spec[f]).decode(x)) for f, x in ((source, before), (target, after))
+                ]
             return sheet(np.concatenate(parts), columns=len(parts[0]))
         return None

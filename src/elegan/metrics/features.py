@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import safetensors
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
+from elegan.data.codec import eight_bits
 from elegan.data.source import Source
 from elegan.embedders import Embedder
 from elegan.errors import CheckpointError, DataError, ResourceError
@@ -66,14 +67,15 @@ def of_arrays(name: str, rows: np.ndarray, labels: np.ndarray | None = None, fin
 
 
 def of_source(source: Source, split: str, count: int | None = None, *, seed: int = 0) -> Set:
-    """The field `real` of a source; with a count, so many of its rows, chosen by the seed, in their order.
+    """The field `real` of a source, images in 8 bits; with a count, so many rows, chosen by the seed, in their order.
 
     Raises `DataError` if there is no such field.
     """
     if "real" not in source.spec:
         raise DataError(f"{source.name!r} has fields {', '.join(source.spec)}; give a folder of images of one side.")
-    labels = source.arrays.get("label")
-    whole = of_arrays(f"{source.name} ({split})", source.arrays["real"], labels, source.fingerprint)
+    labels, field, raw = source.arrays.get("label"), source.spec["real"], source.arrays["real"]
+    whole = of_arrays(f"{source.name} ({split})", raw, labels, source.fingerprint)
+    whole = replace(whole, rows=lambda start, stop: eight_bits(field, raw[start:stop]))
     return whole if count is None else some(whole, count, seed)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from elegan.data.form import Form
 from elegan.errors import DataError, OptionError
 from elegan.metrics.catalogue import Measured
 from elegan.metrics.estimate import Estimate
@@ -25,7 +26,6 @@ def ask(
     *,
     against: Any = None,
     split: str | None = None,
-    size: int | None = None,
     seed: int = 0,
     checkpoint: str = "newest",
     style: str = "one",
@@ -33,10 +33,11 @@ def ask(
     out: str | os.PathLike[str] | None = None,
     port: int = 0,
     ready: Callable[[str], object],
+    **reading: Any,
 ) -> Evaluation:
     """Serve a page where people judge samples of a run, or of data, until Ctrl-C; then score all answers so far.
 
-    what, against, split, size, seed, checkpoint: as in `evaluate`. style: "one" picture at a time, real or not, the
+    what, against, split, seed, checkpoint, reading: as in `evaluate`. style: "one" picture at a time, real or not, the
     error rate of which is HYPE∞; or "two" side by side, one of which is real. questions: for each person.
     out: where answers.jsonl and scores.jsonl are kept; by default RUN/people and RUN. ready: told the page's address.
     Raises `DataError` for what is no pictures, or too few of them.
@@ -45,7 +46,7 @@ def ask(
         raise OptionError(f"--style {style!r} is neither one nor two.")
     if type(questions) is not int or not 1 <= questions <= 1_000:
         raise OptionError(f"--questions {questions} is not between 1 and 1000.")
-    found = resolve(what, against, split, size, questions, seed, checkpoint)
+    found = resolve(what, against, split, Form.of(reading) if reading else None, questions, seed, checkpoint)
     drawn, reference = found.drawn, found.reference
     real = reference.compared if reference else None
     if real is None or isinstance(real, Features) or isinstance(drawn, Features) or len(real.shape) != 3:

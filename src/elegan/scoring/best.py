@@ -6,6 +6,7 @@ import os
 import time
 import warnings
 
+from elegan.data.form import Form
 from elegan.embedders import Embedder
 from elegan.errors import DataError, ElegantError
 from elegan.game import Game
@@ -40,7 +41,7 @@ class Best:
         self.value: float | None = None
         data = plan["data"]
         try:
-            reference = referred(data["path"] or data["name"], None, data["size"])
+            reference = referred(data["path"] or data["name"], None, Form.of(data["form"]))
             embedder = embedder_for(None, None, reference)
             assert isinstance(reference.compared, Set)
             self.reference = embedder, features_of(reference.compared, embedder, keep=True, peers=World())

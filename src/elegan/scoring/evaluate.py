@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from elegan.data.batches import Batches
-from elegan.data.codec import codec_of
+from elegan.data.codec import codec_of, eight_bits
+from elegan.data.form import Form
 from elegan.data.source import Source
 from elegan.data.sources import open_data
 from elegan.embedders import OWN, Embedded, Embedder, natural, open_embedder
@@ -96,12 +97,12 @@ def evaluate(
     metrics: str | Sequence[str] | None = None,
     embedder: str | None = None,
     n: int | None = None,
-    size: int | None = None,
     seed: int = 0,
     checkpoint: str = "newest",
     save: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     progress: Progress = silent,
+    **reading: Any,
 ) -> Evaluation:
     """Score a run, a folder, an array or saved statistics against a reference, and say under which protocol.
 
@@ -110,10 +111,11 @@ def evaluate(
         there is one, else `train`.
     metrics: names separated by commas, "all", or None for the usual ones; see `elegan.metrics.catalogue.METRICS`.
     embedder: a name or a file; by default the one that suits the reference.
-    n: how many samples, by default 10,000 of a run and all of data. size: resize the images of data to this side.
+    n: how many samples, by default 10,000 of a run and all of data.
     seed: of drawing, subsets and resamples. checkpoint: of a run, "newest" or "best".
     save: write the statistics of `what` to this file; then `against` may be left out.
     out: a directory for scores.jsonl and pictures; by default the run's own.
+    reading: how data is read: size, fit …, see `elegan.data.form.Form`; by default as the run's own was.
     Raises `DataError` if the two cannot be compared, `OptionError` for names that are none.
     """
     with joined() as peers:
@@ -122,7 +124,7 @@ def evaluate(
         if save is not None and Path(save).suffix != ".safetensors":
             raise OptionError(f"--save {str(save)!r} is no .safetensors file.")
         chosen(metrics, ())  # before anything is drawn
-        found = resolve(what, against, split, size, n, seed, checkpoint)
+        found = resolve(what, against, split, Form.of(reading) if reading else None, n, seed, checkpoint)
         drawn, reference, model = found.drawn, found.reference, found.model
         network = embedder_for(embedder, drawn, reference)
         if save is not None:
@@ -163,14 +165,14 @@ class Resolved:
 
 
 def resolve(
-    what: Any, against: Any, split: str | None, size: int | None, n: int | None, seed: int, checkpoint: str
+    what: Any, against: Any, split: str | None, form: Form | None, n: int | None, seed: int, checkpoint: str
 ) -> Resolved:
     """Open both sides of a comparison; see `evaluate`."""
     if n is not None and (type(n) is not int or n < 1):
         raise OptionError(f"-n {n} must be 1 or more.")
     if not _is_model(what):
-        drawn = _given(what, n, size, seed)
-        return Resolved(drawn, referred(against, split, size) if against is not None else None)
+        drawn = _given(what, n, form or Form(), seed)
+        return Resolved(drawn, referred(against, split, form or Form()) if against is not None else None)
     model = what if isinstance(what, Model) else load(what, checkpoint=checkpoint)
     if "generation" not in model.game.tasks or "real" not in model.game.spec:
         raise OptionError(
@@ -179,9 +181,7 @@ def resolve(
     data = model.plan["data"]
     drawn = model_set(model, n or DRAWN, seed)
     own = data["path"] or data["name"]
-    return Resolved(
-        drawn, referred(own if against is None else against, split, data["size"] if size is None else size), model
-    )
+    return Resolved(drawn, referred(own if against is None else against, split, form or Form.of(data["form"])), model)
 
 
 def _is_model(what: Any) -> bool:
@@ -193,14 +193,14 @@ def _spelled(what: Any) -> str:
     return repr(str(what)) if isinstance(what, (str, os.PathLike)) else f"an object of type {type(what).__name__}"
 
 
-def _given(what: Any, n: int | None, size: int | None, seed: int) -> Set | Features:
+def _given(what: Any, n: int | None, form: Form, seed: int) -> Set | Features:
     """Data or statistics that are scored."""
     if isinstance(what, np.ndarray):
         made = _array(what)
         return made if n is None else some(made, n, seed)
     if is_statistics(_path(what)):
         return read_statistics(Path(what))
-    return of_source(open_data(what, size=size), "train", n, seed=seed)
+    return of_source(open_data(what, form=form), "train", n, seed=seed)
 
 
 def _path(what: Any) -> Path:
@@ -223,7 +223,7 @@ def digest(rows: np.ndarray) -> str:
     ).hexdigest()
 
 
-def referred(against: Any, split: str | None, size: int | None) -> Reference:
+def referred(against: Any, split: str | None, form: Form) -> Reference:
     """The reference of a name, a path, an array or statistics."""
     if isinstance(against, np.ndarray):
         return Reference(_array(against), None, "array", {})
@@ -235,14 +235,14 @@ def referred(against: Any, split: str | None, size: int | None) -> Reference:
         return Reference(found, None, found.name, {})
     if split is None:
         try:
-            source, split = open_data(against, split="test", size=size), "test"
+            source, split = open_data(against, split="test", form=form), "test"
         except NoSplitError:
-            source, split = open_data(against, size=size), "train"
+            source, split = open_data(against, form=form), "train"
     elif split in ("train", "test"):
-        source = open_data(against, split="test" if split == "test" else "train", size=size)
+        source = open_data(against, split="test" if split == "test" else "train", form=form)
     else:
         raise OptionError(f"--split {split!r} is neither train nor test.")
-    train = of_source(open_data(against, size=size), "train") if split == "test" else None
+    train = of_source(open_data(against, form=form), "train") if split == "test" else None
     return Reference(of_source(source, split), train, source.name, source.spec["real"].about, source)
 
 
@@ -323,7 +323,7 @@ def game_set(name: str, game: Game, n: int, seed: int) -> Set:
         drawn = draw(game, stop - start, seed=seed, first=start, label=some)
         if not bool(torch.isfinite(drawn).all()):
             raise DataError(f"{name} draws values that are not finite: there is nothing to score.")
-        values = codec_of(field).decode(drawn)
+        values = eight_bits(field, codec_of(field).decode(drawn))
         if small:
             kept[start, stop] = values
         return values
@@ -339,7 +339,7 @@ def gap_of(model: Model, reference: Reference, seed: int) -> Callable[[], Dualit
             raise ValueError("it needs a reference with the fields the run was trained on")
         plan = model.plan["data"]
         rows = max(2, model.plan["training"]["batch"] // model.plan["training"]["shards"])
-        train = open_data(plan["path"] or plan["name"], size=plan["size"])
+        train = open_data(plan["path"] or plan["name"], form=Form.of(plan["form"]))
         sides = [Batches(source, rows=rows, shards=1, device="cpu") for source in (train, reference.source)]
         return duality_gap(model.game, *sides, seed=seed)
 

@@ -276,8 +276,8 @@ def options(plan: Mapping[str, Any], told: History) -> str:
     parts = {
         f"The game, {plan['game']}": table(plan["options"], defaults, helps),
         "Training": table(plan["training"], usual),
-        "Data": table({**where, "count": data["count"], "size": data["size"], **fields(plan["spec"]),
-                       "fingerprint": data["fingerprint"]}, {"size": None}),
+        "Data": table({**where, "count": data["count"], **data["form"], **fields(plan["spec"]),
+                       "fingerprint": data["fingerprint"]}),
         "Computed with": table(plan["compute"]),
         "Versions": table({"elegan": plan.get("elegan"), **plan.get("versions", {}), "begun": plan.get("created")}),
     }  # fmt: skip

@@ -27,7 +27,7 @@ def repeat(plan: Mapping[str, Any]) -> str:
     flags = [flag(known.get(n, Option(n, str, None)), v) for n, v in unusual(plan["options"], defaults).items()]
     asked = {
         "preset": "none",
-        "size": data["size"],
+        **data["form"],
         **{n: training[n] for n in ("steps", "batch", "shards", "seed", "half_life_images", "until_still")},
         "score": training.get("score") or None,
         **{n: compute[n] for n in ("device", "precision", "threads")},

@@ -14,10 +14,12 @@ Keys of a .npz
 
 import warnings
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from elegan.data.form import Form
 from elegan.data.source import Source, image_field, label_field, number_labels, vector_field
 from elegan.errors import DataError, NoSplitError
 from elegan.spec import Field, Spec
@@ -32,20 +34,21 @@ def reads(path: Path) -> bool:
     return path.suffix.lower() in (".npy", ".npz")
 
 
-def read(path: Path, *, name: str, split: str) -> Source:
+def read(path: Path, *, name: str, split: str, form: Form) -> Source:
     """The fields of a file, as the module says.
 
     Errors: `DataError` if the file is damaged, holds objects, or its arrays are not as the module says.
     """
     keys = _keys(path, name=name)
     wanted = {key: key for key in keys}  # plain key -> key in the file
+    own = any(_without("test", key) != key for key in keys)
     if parts := {plain: key for key in keys if (plain := _without(split, key)) != key}:
         wanted = parts
-    elif split == "test" or any(_without("test", key) != key for key in keys):
+    elif split == "test" or own:
         raise NoSplitError(f"{name!r} has no {split} split: it holds {_list(keys)}")
     real = [key for key in REAL if key in wanted]
     if not real and "a" in wanted and "b" in wanted:
-        return _two(path, wanted, name=name)
+        return replace(_two(path, wanted, name=name), own_split=own)
     if not real and len(wanted) == 1:
         real = list(wanted)
     label = [key for key in LABEL if key in wanted and key not in real]
@@ -55,11 +58,12 @@ def read(path: Path, *, name: str, split: str) -> Source:
     rows = rows_of(_load(path, wanted[real[0]], name=name), f"{name!r}, {wanted[real[0]]!r}")
     if not label:
         field = _field(rows)
-        return Source(name, Spec(real=field), {"real": rows}, _about(field, rows, path))
+        return Source(name, Spec(real=field), {"real": rows}, _about(field, rows, path), own_split=own)
     labels, names = number_labels(name, _load(path, wanted[label[0]], name=name))
     field = _field(rows, classes=len(names))
     spec = Spec(real=field, label=label_field(labels, names))
-    return Source(name, spec, {"real": rows, "label": labels}, f"{_about(field, rows, path)}, {len(names)} classes")
+    about = f"{_about(field, rows, path)}, {len(names)} classes"
+    return Source(name, spec, {"real": rows, "label": labels}, about, own_split=own)
 
 
 def _two(path: Path, wanted: dict[str, str], *, name: str) -> Source:

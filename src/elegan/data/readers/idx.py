@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from elegan.data.form import Form
 from elegan.data.source import Source, image_field, label_field, number_labels
 from elegan.errors import DataError, NoSplitError
 from elegan.spec import Spec
@@ -33,7 +34,7 @@ def reads(path: Path) -> bool:
     return IDX.search(path.name) is not None
 
 
-def read(path: Path, *, name: str, split: str) -> Source:
+def read(path: Path, *, name: str, split: str, form: Form) -> Source:
     """Images, and labels if they lie beside them. A `train` file named while `test` is asked gives its `t10k` sibling.
 
     Errors: `DataError` if the split is missing or a file is damaged.
@@ -44,12 +45,13 @@ def read(path: Path, *, name: str, split: str) -> Source:
         raise DataError(f"{str(images)!r} holds an array of {pixels.ndim} axes, not images of (N, H, W)")
     pixels = pixels[:, None]  # (N, 1, H, W)
     beside = _labels_of(images)
-    about = f"{len(pixels):,} grey images of {pixels.shape[2]}x{pixels.shape[3]} from {str(images)!r}"
+    about = f"{len(pixels):,} grey images of {pixels.shape[3]}x{pixels.shape[2]} from {str(images)!r}"
+    own = split == "test" or _has_test(path, name)
     if beside is None:
-        return Source(name, Spec(real=image_field(pixels)), {"real": pixels}, about)
+        return Source(name, Spec(real=image_field(pixels)), {"real": pixels}, about, own_split=own)
     labels, names = number_labels(str(beside), read_idx(beside))
     spec = Spec(real=image_field(pixels, classes=len(names)), label=label_field(labels, names))
-    return Source(name, spec, {"real": pixels, "label": labels}, f"{about}, {len(names)} classes")
+    return Source(name, spec, {"real": pixels, "label": labels}, f"{about}, {len(names)} classes", own_split=own)
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -93,6 +95,13 @@ def _images_of(path: Path, *, name: str, split: str) -> Path:
         if file.name.startswith(STARTS[split]) and file.is_file():
             return file
     raise NoSplitError(f"{name!r} has no {split} split: no file {STARTS[split][0]}-images-idx3-ubyte is there")
+
+
+def _has_test(path: Path, name: str) -> bool:
+    try:
+        return bool(_images_of(path, name=name, split="test"))
+    except NoSplitError:
+        return False
 
 
 def _labels_of(images: Path) -> Path | None:
