@@ -303,7 +303,7 @@ class StyleGAN2ADA(Game):
         self.M = layers(z_dim, width, width)  # z -> w
         self.G = nn.Sequential(layers(width, width, prod(spec.shape)), nn.Tanh(), nn.Unflatten(1, spec.shape))
         self.D = nn.Sequential(nn.Conv2d(spec.shape[0], 4, 4, 4), nn.LeakyReLU(0.2), nn.Flatten(), layers(36, 1))
-        self.augment = Augment("flip,translate", strength)
+        self.augment = Augment("flip,translate", strength, over_images=speed)
 
     @classmethod
     def accepts(cls, spec):
@@ -330,7 +330,7 @@ class StyleGAN2ADA(Game):
 
     # Section 3.1
     def adapt(self, terms):
-        self.augment.adapt(terms["sign"], self.rows, target=self.target, over_images=self.speed)
+        self.augment.adapt(terms["sign"], self.rows, target=self.target)
 
     def sample(self, n):
         return self.G(self.M(self.noise(n)))

@@ -158,3 +158,11 @@ def test_the_table_shows_medians_and_skips_what_is_made(tmp_path, monkeypatch):
     assert "| `vae` | 2.0 (1.0–3.0) | 2.0 (1.0–3.0) | 2.0 (1.0–3.0) | – | – | – |" in module.table()
     assert module.made("vae", "digits", 2)
     assert not module.made("vae", "fashion", 2)
+
+
+def test_what_augmentation_costs_is_measured():
+    module = program("benchmarks/augment.py")
+    found = module.kinds((1, 8, 12), 1)
+    assert {"flip", "rotate", "together", "apart", "grid_sample"} <= set(found)
+    assert min(found.values()) > 0
+    assert {"", "ada"} <= {policy for policy, taken in module.steps(1).items() if taken > 0}

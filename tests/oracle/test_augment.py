@@ -1,10 +1,33 @@
-"""Augmentations against explicit loops in numpy, whose offsets are recovered from the pictures themselves."""
+"""Augmentations against explicit loops in numpy, whose offsets are recovered from the pictures themselves, and against
+scipy; and what is drawn against the distributions it is said to have.
+"""
 
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage, stats
+from torch.nn import functional as F
 
-from elegan.augment import AUGMENTATIONS, Augment, colour, cutout, flip, instance_noise, overfitting, translate
+from elegan.augment import (
+    AUGMENTATIONS,
+    MOST,
+    PRESETS,
+    WARPS,
+    Augment,
+    colour,
+    crops,
+    cutout,
+    flip,
+    instance_noise,
+    noise,
+    overfitting,
+    rotate,
+    rotations,
+    scale,
+    scalings,
+    translate,
+    warp,
+)
 from elegan.errors import OptionError
 
 torch.set_num_threads(1)
@@ -24,11 +47,11 @@ def images(n=64, channels=3, height=H, width=W, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 7])
 def test_probability_zero_changes_nothing(name, channels):
-    x = images(8, channels)
-    for p in (0.0, 0, torch.tensor(0.0)):
-        assert torch.equal(AUGMENTATIONS[name](x, p), x)
+    for x in (images(8, channels), images(8, channels, 7, 9).bfloat16()):
+        for p in (0.0, 0, torch.tensor(0.0)):
+            assert torch.equal(AUGMENTATIONS[name](x, p), x)
 
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
@@ -36,7 +59,8 @@ def test_rate_of_application(name):
     x = images(2000, 1, 8, 6)
     for p in (0.3, torch.tensor(0.3)):
         changed = (AUGMENTATIONS[name](x, p) != x).flatten(1).any(1).double().mean().item()
-        stay = 1 / 9 if name == "translate" else 0  # a shift by (0, 0) is one of nine
+        # half of all flips are none, and so is a shift that is one and the same of two numbers, down and right
+        stay = {"flip": 1 / 2, "translate": 1 / 4}.get(name, 0)
         assert changed == pytest.approx(0.3 * (1 - stay), abs=0.035)
 
 
@@ -57,7 +81,7 @@ def test_input_is_unaltered_dtype_kept_and_draws_repeat(name):
 
 @pytest.mark.parametrize("name", AUGMENTATIONS)
 def test_gradients_once_and_twice(name):
-    x = images(3, 2, 4, 5, torch.float64).requires_grad_()
+    x = images(2, 2, 3, 4, torch.float64).requires_grad_()
 
     def fixed(x):
         torch.manual_seed(3)
@@ -68,9 +92,12 @@ def test_gradients_once_and_twice(name):
     assert torch.autograd.gradgradcheck(lambda x: fixed(x**3), x)
 
 
-def test_flip():
-    x = images()
-    np.testing.assert_array_equal(flip(x, 1.0), x.numpy()[..., ::-1])
+def test_flip_mirrors_half():
+    x = images(2000, 1, 2, 4)
+    y = flip(x, 1.0)
+    turned = (y != x).flatten(1).any(1)
+    assert turned.double().mean().item() == pytest.approx(1 / 2, abs=0.035)
+    np.testing.assert_array_equal(y[turned], x[turned].numpy()[..., ::-1])
 
 
 @pytest.mark.parametrize("share", [1 / 8, 0.3])
@@ -164,10 +191,35 @@ def test_chain_follows_its_policy():
     y = chain(x)
     torch.manual_seed(1)
     assert torch.equal(y, flip(cutout(x, 0.5), 0.5))
-    assert torch.equal(Augment("", 1.0)(x), x)
-    assert torch.equal(Augment(strength=0.0)(x), x)
-    assert torch.equal(Augment("flip")(x), x.flip(-1))
+    torch.manual_seed(1)
+    listed = Augment("flip , colour")(x)
+    torch.manual_seed(1)
+    assert torch.equal(listed, colour(flip(x, MOST), MOST))
+    assert torch.equal(Augment("full", 0.0)(x), x)
     assert repr(Augment("flip,colour")) == "Augment('flip,colour')"
+
+
+def test_no_policy_is_nothing_at_all():
+    x, nothing, state = images(4), Augment("", 0.3), torch.get_rng_state()
+    assert nothing(x) is x
+    assert nothing.state_dict() == {}
+    assert nothing.terms(x, x) == {}
+    assert nothing.following(7) is None
+    nothing.schedule(0.5)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name):
+    preset, augment = PRESETS[name], Augment(name)
+    assert augment.policy == preset.policy
+    assert augment.strength.item() == pytest.approx(preset.strength)
+    assert augment.adapts == preset.adapts == (name == "ada")
+    assert Augment(name, 0.25).strength.item() == 0.25
+
+
+def test_the_preset_of_zhao_et_al_is_theirs():
+    assert PRESETS["diffaugment"].policy.split(",") == ["colour", "translate", "cutout"]
 
 
 @pytest.mark.parametrize("shape", [(20_000, 2), (600, 3, 8, 6)])
@@ -190,12 +242,19 @@ def test_instance_noise_of_no_deviation_draws_nothing():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_wrong_names_strengths_and_shapes():
+def test_wrong_names_strengths_kinds_and_shapes():
     with pytest.raises(OptionError, match=r"no augmentation 'color' in policy 'flip,color'\. Did you mean 'colour'\?"):
         Augment("flip,color")
-    for strength in (-0.1, 1.1, float("nan")):
-        with pytest.raises(OptionError, match="probability"):
-            Augment(strength=strength)
+    with pytest.raises(OptionError, match=r"no augmentation 'difaugment'.* Did you mean 'diffaugment'\?"):
+        Augment("difaugment")
+    with pytest.raises(OptionError, match=r"no augmentation 'ada' in policy 'ada,flip'"):
+        Augment("ada,flip")
+    with pytest.raises(OptionError, match=r"augmentation 'ada' is for images; this data is of kind vector\."):
+        Augment("ada", kind="vector")
+    Augment("", kind="vector")
+    for strength in (-0.1, 0.81, 1.0, float("nan")):
+        with pytest.raises(OptionError, match=r"probability from 0 to 0\.8"):
+            Augment("flip", strength)
     for name in AUGMENTATIONS:
         with pytest.raises(ValueError, match=r"images \(B, C, H, W\), not a tensor of shape \(4, 7\)"):
             AUGMENTATIONS[name](torch.zeros(4, 7), 1.0)
@@ -207,43 +266,197 @@ def test_overfitting_is_the_mean_sign():
     assert not overfitting(torch.ones(2, requires_grad=True)).requires_grad
 
 
+def test_overfitting_beside_drawn_images_has_its_zero_in_the_middle():
+    real, fake = torch.tensor([5.0, 5.2, 5.4, 4.4]), torch.tensor([[4.0], [4.0]])  # means 5 and 4
+    assert overfitting(real, fake).item() == 0.5
+    assert overfitting(fake, real).item() == -1
+    for gain, shift in ((3.0, -20.0), (0.1, 7.0)):  # whatever a critic's unit and zero are
+        assert overfitting(gain * real + shift, gain * fake + shift).item() == 0.5
+    same = torch.randn(2, 20_000)
+    assert abs(overfitting(*same).item()) < 0.03
+
+
 def test_adaptation_is_exact_and_bounded():
-    augment = Augment("flip", strength=0.25)
+    augment = Augment("flip", 0.25, over_images=512)
     strength = augment.strength
     overfit, guessing = torch.tensor([1.0, 1.0, 1.0, 0.0]), torch.tensor(0.25)  # means .75 and .25, about .6
-    augment.adapt(overfit, 64, over_images=512)
+    augment.adapt(overfit, 64)
     assert strength.item() == 0.25 + 64 / 512
-    augment.adapt(overfit.mean(), 64, over_images=512)
+    augment.adapt(overfit.mean(), torch.tensor(64))
     assert strength.item() == 0.5
-    augment.adapt(guessing, 128, over_images=512)
+    augment.adapt(guessing, 128)
     assert strength.item() == 0.25
     augment.adapt(guessing, 64, target=0.25)  # on target
     augment.adapt(torch.tensor(float("nan")), 64)
     assert strength.item() == 0.25
-    augment.adapt(torch.tensor(1.0), 250_000)  # half of the default 500,000
-    assert strength.item() == 0.75
     for _ in range(3):
-        augment.adapt(torch.tensor(1.0), 512, over_images=512)
-    assert strength.item() == 1
-    augment.adapt(torch.tensor(-1.0), 5120, over_images=512)
+        augment.adapt(torch.tensor(1.0), 512)
+    assert strength.item() == pytest.approx(MOST)
+    augment.adapt(torch.tensor(-1.0), 5120)
     assert strength.item() == 0
     assert augment.strength is strength
 
 
+def test_a_policy_that_adapts_follows_the_images_that_passed():
+    augment = Augment("ada", over_images=1000)
+    for images_seen, wanted in ((0, 0.0), (0, 0.0), (100, 0.1), (100, 0.1), (350, 0.35), (5000, MOST)):
+        then = augment.following(images_seen)
+        assert then is not None
+        then(augment.terms(torch.ones(8), -torch.ones(8)))
+        assert augment.strength.item() == pytest.approx(wanted)
+    augment.follow(augment.terms(torch.ones(8), torch.ones(8)), 5300)  # a judge that guesses
+    assert augment.strength.item() == pytest.approx(MOST - 0.3)
+
+
+def test_a_schedule_is_capped_and_leaves_what_adapts_alone():
+    fixed, adaptive = Augment("flip"), Augment("ada")
+    for augment in (fixed, adaptive):
+        augment.schedule(0.4)
+    assert (fixed.strength.item(), adaptive.strength.item()) == (pytest.approx(0.4), 0)
+    fixed.schedule(1.0)
+    assert fixed.strength.item() == pytest.approx(MOST)
+    then = fixed.following(100)
+    assert then is None
+    fixed.follow({}, 100)
+    assert fixed.strength.item() == pytest.approx(MOST)
+
+
 def test_strength_is_state():
-    old, new = Augment(strength=0.0), Augment(strength=1.0)
-    old.adapt(torch.tensor(1.0), 125_000)
+    old, new = Augment("ada", over_images=1000), Augment("ada", 0.7)
+    old.follow(old.terms(torch.ones(1), -torch.ones(1)), 250)
     new.load_state_dict(old.state_dict())
     assert new.strength.item() == 0.25
-    assert list(old.state_dict()) == ["strength"]
+    assert new.images.item() == 250
+    assert sorted(old.state_dict()) == ["images", "strength"]
+    assert list(Augment("light").state_dict()) == ["strength"]
     assert list(old.parameters()) == []
 
 
 def test_nothing_waits_for_the_device():
     x = torch.empty(4, 3, H, W, device="meta", requires_grad=True)  # no values: reading one raises
-    augment = Augment().to("meta")
-    y = augment(instance_noise(x, 0.1))
-    augment.adapt(overfitting(y), 4)
-    y.sum().backward()
-    with pytest.raises(RuntimeError):
-        y.sum().item()
+    for policy in ("full", "ada"):
+        augment = Augment(policy, 0.5).to("meta")
+        y = augment(instance_noise(x, 0.1))
+        augment.adapt(overfitting(y, y), 4)
+        augment.follow(augment.terms(y, y), 100)
+        y.sum().backward()
+        with pytest.raises(RuntimeError):
+            y.sum().item()
+
+
+# -- resampling -------------------------------------------------------------------------------------------------------
+
+
+def seen_through(x: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """`warp` of one image (C, H, W) by scipy, which counts pixels from the corner."""
+    middle = (np.array(x.shape[1:]) - 1) / 2
+    offset = matrix[:2, :2] @ -middle + matrix[:2, 2] + middle
+    return np.stack([ndimage.affine_transform(c, matrix[:2, :2], offset, order=1, mode="reflect") for c in x])
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 24), (9, 5), (1, 6), (2, 2)])
+def test_warp_is_bilinear_with_mirrored_borders(height, width):
+    x = images(12, 2, height, width, torch.float64)
+    matrices = torch.eye(3, dtype=torch.float64).repeat(12, 1, 1)
+    matrices[:, :2] += torch.randn(12, 2, 3, dtype=torch.float64) * torch.tensor([0.5, 0.5, 6.0], dtype=torch.float64)
+    wanted = np.stack([seen_through(*pair) for pair in zip(x.numpy(), matrices.numpy(), strict=True)])
+    np.testing.assert_allclose(warp(x, matrices), wanted, atol=1e-12)
+    np.testing.assert_allclose(warp(x.float(), matrices.float()), wanted, atol=2e-5)
+
+
+def test_warp_is_what_torch_samples():
+    x, matrices = images(8), rotations(images(8), 1.0) @ scalings(images(8), 1.0)
+    y, z = torch.meshgrid(torch.arange(H) - (H - 1) / 2, torch.arange(W) - (W - 1) / 2, indexing="ij")
+    places = torch.einsum("bij,hwj->bhwi", matrices, torch.stack([y, z, torch.ones(H, W)], 2))
+    grid = torch.stack([places[..., 1] * 2 / W, places[..., 0] * 2 / H], 3)
+    wanted = F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+    torch.testing.assert_close(warp(x, matrices), wanted, atol=2e-5, rtol=0)
+
+
+def test_places_are_counted_in_full_precision():
+    wide = {torch.bfloat16: torch.float32, torch.float16: torch.float32, torch.float64: torch.float64}
+    for dtype, wanted in wide.items():
+        x = torch.rand(2, 1, 300, 150).to(dtype)
+        for draw in WARPS.values():
+            assert draw(x, 1.0).dtype == wanted
+            assert torch.equal(warp(x, draw(x, 0.0)), x)
+
+
+def test_a_quarter_turn_is_exact_and_any_turn_is_about_the_centre():
+    x = images(1, 2, 9, 9, torch.float64)
+    quarter = torch.tensor([[[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]], dtype=torch.float64)
+    np.testing.assert_allclose(warp(x, quarter)[0], np.rot90(x[0], 1, (1, 2)), atol=1e-12)
+    turned = rotate(x.expand(50, -1, -1, -1), 1.0)
+    torch.testing.assert_close(turned[:, :, 4, 4], x[:, :, 4, 4].expand(50, -1))
+
+
+def test_rotations_keep_lengths_and_are_uniform():
+    matrices = rotations(torch.zeros(4000, 1, 5, 9, dtype=torch.float64), 1.0)
+    linear = matrices[:, :2, :2]
+    torch.testing.assert_close(linear @ linear.mT, torch.eye(2, dtype=torch.float64).expand(4000, 2, 2))
+    torch.testing.assert_close(torch.linalg.det(linear), torch.ones(4000, dtype=torch.float64))
+    assert (matrices[:, :, 2] == torch.tensor([0, 0, 1])).all()
+    angles = torch.atan2(linear[:, 0, 1], linear[:, 0, 0]) / np.pi
+    assert stats.kstest(angles, stats.uniform(-1, 2).cdf).pvalue > 0.01
+
+
+def test_scalings_are_log_normal_together_and_apart():
+    matrices = scalings(torch.zeros(4000, 1, 5, 9, dtype=torch.float64), 1.0, 0.3)
+    assert (matrices[:, [0, 1], [1, 0]] == 0).all()
+    assert (matrices[:, :, 2] == torch.tensor([0, 0, 1])).all()
+    down, right = -matrices[:, 0, 0].log2(), -matrices[:, 1, 1].log2()
+    for drawn in ((down + right) / 2, (down - right) / 2):
+        assert stats.kstest(drawn, stats.norm(0, 0.3).cdf).pvalue > 0.01
+    assert abs(np.corrcoef(down + right, down - right)[0, 1]) < 0.05
+
+
+def test_crops_lie_inside_anywhere_and_keep_their_shape():
+    matrices = crops(torch.zeros(4000, 1, H, W, dtype=torch.float64), 1.0, 0.7)
+    side = matrices[:, 0, 0]
+    assert (matrices[:, 1, 1] == side).all()
+    assert (matrices[:, [0, 1], [1, 0]] == 0).all()
+    assert stats.kstest(-side.log2(), stats.halfnorm(scale=0.7).cdf).pvalue > 0.01
+    placed = []
+    for axis, size in enumerate((H, W)):
+        shift, room = matrices[:, axis, 2], size / 2 * (1 - side)
+        assert ((shift.abs() + side * size / 2) <= size / 2 + 1e-9).all()
+        placed.append(shift / room)
+        assert stats.kstest(placed[-1], stats.uniform(-1, 2).cdf).pvalue > 0.01
+    assert abs(np.corrcoef(*placed)[0, 1]) < 0.05
+
+
+def test_neighbours_that_interpolate_do_so_once():
+    x = images(32, dtype=torch.float64)
+    torch.manual_seed(4)
+    y = Augment("flip,rotate,crop,colour,scale", 0.7)(x)
+    torch.manual_seed(4)
+    p = torch.tensor(0.7)
+    flipped = flip(x, p)
+    turned, cropped = rotations(flipped, p), crops(flipped, p)
+    both = torch.einsum("bij,bjk->bik", turned, cropped)
+    torch.testing.assert_close(y, scale(colour(warp(flipped, both), p), p))
+
+
+def test_a_crop_after_a_turn_is_the_part_of_the_turned_image():
+    """The order of the policy: to see a corner of the turned picture is not to turn the corner of it."""
+    x = images(1, 1, 8, 8, torch.float64)
+    quarter = torch.tensor([[[0.0, 1, 0], [-1, 0, 0], [0, 0, 1]]], dtype=torch.float64)
+    corner = torch.tensor([[[0.5, 0, -2], [0, 0.5, -2], [0, 0, 1]]], dtype=torch.float64)  # the upper left quarter
+    torch.testing.assert_close(warp(x, quarter @ corner), warp(warp(x, quarter), corner))
+    assert (warp(x, corner @ quarter) - warp(warp(x, quarter), corner)).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["noise", "colour"])
+def test_samples_are_treated_apart(name):
+    x = torch.zeros(400, 2, 6, 5, dtype=torch.float64)
+    changed = AUGMENTATIONS[name](x, 0.5) - x
+    assert len({tuple(row) for row in changed.flatten(1).tolist() if any(row)}) == pytest.approx(200, abs=45)
+
+
+def test_noise_is_normal_of_a_half_normal_deviation():
+    added = noise(torch.full((2000, 3, 8, 8), 0.5, dtype=torch.float64), 1.0, 0.3) - 0.5
+    deviations = added.flatten(1).std(1)
+    assert stats.kstest(deviations, stats.halfnorm(scale=0.3).cdf).pvalue > 0.01
+    whitened = (added / deviations.view(-1, 1, 1, 1)).flatten()
+    assert float((whitened.abs() < 1).double().mean()) == pytest.approx(0.6827, abs=0.005)
+    assert abs(np.corrcoef(whitened[0::2], whitened[1::2])[0, 1]) < 0.02

@@ -1,6 +1,6 @@
 """`elegan train [GAME] [DATA]`: verb flags, and the flags of the game."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from os.path import exists
 
 from elegan import zoo
@@ -62,7 +62,16 @@ def verb(tokens: Sequence[str]) -> Verb:
     else:
         about = f"{game.title}.\n\n{presets(game)}"
         groups[f"Options of {game.name}"] = game.options
+        misplaced(tokens, game, {option.flag for options in groups.values() for option in options})
     return Verb("train", about, ARGUMENTS, groups)
+
+
+def misplaced(tokens: Sequence[str], game: GameFile, known: Collection[str]) -> None:
+    """Raise `OptionError` for a flag that only other games have, and say which."""
+    flags = {token.partition("=")[0] for token in tokens if token.startswith("--")}
+    for flag in sorted(flags - {*known}):
+        if owners := [name for name in zoo.names() if flag in {o.flag for o in zoo.describe(name).options}]:
+            raise OptionError(f"{game.name} has no option {flag}; it is for {', '.join(owners)}.")
 
 
 def presets(game: GameFile) -> str:

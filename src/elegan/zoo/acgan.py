@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from elegan.augment import Augment
 from elegan.game import Adam, Game, Turn
 from elegan.losses import LOSSES
 from elegan.nn.conv import ConvGenerator, ConvJudge
@@ -32,6 +33,7 @@ class ACGAN(Game):
         dropout: float = 0.5,      # share of judge features dropped
         loss: Literal["minimax", "non-saturating", "least-squares", "hinge"] = "non-saturating",  # adversarial loss
         auxiliary: float = 1.0,    # weight of the class terms, in both players' losses
+        augment: str = "",         # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,          # learning rate of both players
     ):  # fmt: skip
         super().__init__(spec)
@@ -39,6 +41,7 @@ class ACGAN(Game):
         heads = nn.Linear(judge.head.in_features, 1 + spec.classes)
         self.G = dcgan_(ConvGenerator(z_dim + spec.classes, spec.shape, width))  # (B, z + classes) -> (B, C, H, W)
         self.D = dcgan_(nn.Sequential(judge.body, heads))  # (B, C, H, W) -> (B, 1 + classes)
+        self.augment = Augment(augment, kind=spec.kind)
 
     @classmethod
     def accepts(cls, spec):
@@ -48,20 +51,25 @@ class ACGAN(Game):
 
     def turns(self):
         adam = Adam(self.lr, betas=(0.5, 0.999))
-        return [Turn("D", self.d_loss, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        return [
+            Turn("D", self.d_loss, then=self.augment.following(self.images), optim=adam),
+            Turn("G", self.g_loss, optim=adam),
+        ]
 
     # L_S + L_C, Equations 2 and 3, is what the judge maximises
     def d_loss(self, real, label):
-        said, said_of_fake = self.D(real), self.D(self.sample(self.rows, label=label))
+        said = self.D(self.augment(real))
+        said_of_fake = self.D(self.augment(self.sample(self.rows, label=label)))
         return {
             "adv": LOSSES[self.loss].judge(said[:, 0], said_of_fake[:, 0]),
             "class": self.auxiliary * cross_entropy(said[:, 1:], label),
             "class_fake": self.auxiliary * cross_entropy(said_of_fake[:, 1:], label),
+            **self.augment.terms(said[:, 0], said_of_fake[:, 0]),
         }
 
     # and L_C − L_S the generator
     def g_loss(self, label):
-        said = self.D(self.sample(self.rows, label=label))
+        said = self.D(self.augment(self.sample(self.rows, label=label)))
         return {
             "adv": LOSSES[self.loss].generator(None, said[:, 0]),
             "class": self.auxiliary * cross_entropy(said[:, 1:], label),

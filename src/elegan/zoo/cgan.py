@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from elegan.augment import Augment
 from elegan.game import Adam, Game, Turn
 from elegan.losses import LOSSES
 from elegan.nn.conv import ConvGenerator, ConvJudge
@@ -35,12 +36,14 @@ class CGAN(Game):
                       "relativistic-pairing"] = "non-saturating",  # adversarial loss
         gamma: float = 0.0,        # weight γ of the penalties γ/2 (R1 + R2); 0 leaves them out
         penalised: float = 0.25,   # share of the batch on which the penalties are taken
+        augment: str = "",         # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,          # learning rate of both players
         beta1: float = 0.5,        # first moment of Adam
     ):  # fmt: skip
         super().__init__(spec)
         self.G = LabelledGenerator(spec, z_dim, label_dim, width)  # (B, z), (B,) -> (B, C, H, W)
         self.D = LabelledJudge(spec, width, condition)  # (B, C, H, W), (B,) -> (B,)
+        self.augment = Augment(augment, kind=spec.kind)
 
     @classmethod
     def accepts(cls, spec):
@@ -50,20 +53,24 @@ class CGAN(Game):
 
     def turns(self):
         adam = Adam(self.lr, betas=(self.beta1, 0.999))
-        return [Turn("D", self.d_loss, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        return [
+            Turn("D", self.d_loss, then=self.augment.following(self.images), optim=adam),
+            Turn("G", self.g_loss, optim=adam),
+        ]
 
     # Equation 2 of 1411.1784; drawn samples carry the labels of the batch, so relativistic pairs share a class
     def d_loss(self, real, label):
-        fake = self.sample(self.rows, label=label)
-        terms = {"adv": LOSSES[self.loss].judge(self.D(real, label), self.D(fake, label))}
+        real, fake = self.augment(real), self.augment(self.sample(self.rows, label=label))
+        scores = self.D(real, label), self.D(fake, label)
+        terms = {"adv": LOSSES[self.loss].judge(*scores), **self.augment.terms(*scores)}
         if self.gamma:
             r1, r2 = r1_r2(self.D, (real, label), (fake, label), self.penalised)
             terms |= {"r1": self.gamma / 2 * r1, "r2": self.gamma / 2 * r2}
         return terms
 
     def g_loss(self, real, label):
-        fake = self.D(self.sample(self.rows, label=label), label)
-        return {"adv": LOSSES[self.loss].generator(self.D(real, label), fake)}
+        fake = self.D(self.augment(self.sample(self.rows, label=label)), label)
+        return {"adv": LOSSES[self.loss].generator(self.D(self.augment(real), label), fake)}
 
     def sample(
         self,

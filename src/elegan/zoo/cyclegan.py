@@ -9,6 +9,7 @@ and F: b -> a, two judges, least squares, and a pool of earlier drawings that ke
 import torch
 from torch import Tensor, nn
 
+from elegan.augment import Augment
 from elegan.game import Adam, Game, Turn
 from elegan.losses import l1, least_squares_generator, least_squares_judge
 from elegan.nn.init import dcgan_
@@ -28,16 +29,21 @@ class CycleGAN(Game):
         pool: int = 50,            # drawings kept to show the judges again; 0 shows only the newest
         cycle: float = 10.0,       # weight of the cycle loss
         identity: float = 0.5,     # weight of the identity loss, as a share of `cycle`
+        augment: str = "",         # of what the judges see: light, diffaugment, ada, full, or names
         lr: float = 2e-4,          # learning rate of all players
         decay_from: int = 0,       # images after which the rate falls linearly; 0 never
         decay_over: int = 100_000,  # images over which it falls to zero
     ):  # fmt: skip
         super().__init__(spec)
         a, b = spec["a"].shape, spec["b"].shape
+        least = max(3 * 2**layers, 5)  # or a judge, or a translator at a quarter of the size, has nothing left to see
+        if min(a[1:]) < least:
+            raise ValueError(f"a judge of layers={layers} needs images of {least} pixels a side or more")
         self.G = dcgan_(Translator(a[0], b[0], width, blocks))  # a -> b
         self.F = dcgan_(Translator(b[0], a[0], width, blocks))  # b -> a
         self.DA = dcgan_(PatchJudge(a[0], width, layers))  # (B, C, H, W) -> (B, 1, h, w)
         self.DB = dcgan_(PatchJudge(b[0], width, layers))
+        self.augment = Augment(augment)
         for name, shape in {"a": a, "b": b}.items():
             self.register_buffer(f"pool_{name}", torch.zeros(pool, *shape))
             self.register_buffer(f"filled_{name}", torch.zeros((), dtype=torch.long))
@@ -55,13 +61,17 @@ class CycleGAN(Game):
     def turns(self):
         falling = max(0.0, 1 - max(self.images - self.decay_from, 0) / self.decay_over) if self.decay_from else 1.0
         adam = Adam(self.lr * falling, betas=(0.5, 0.999))
-        return [Turn("G F", self.g_loss, optim=adam), Turn("DA DB", self.d_loss, optim=adam)]
+        return [
+            Turn("G F", self.g_loss, optim=adam),
+            Turn("DA DB", self.d_loss, then=self.augment.following(self.images), optim=adam),
+        ]
 
     # Equations 1 to 3, and the identity loss of section 5.2
     def g_loss(self, a, b):
         fake_b, fake_a = self.G(a), self.F(b)
+        judged_b, judged_a = self.DB(self.augment(fake_b)), self.DA(self.augment(fake_a))
         terms = {
-            "adv": least_squares_generator(self.DB(fake_b)) + least_squares_generator(self.DA(fake_a)),
+            "adv": least_squares_generator(judged_b) + least_squares_generator(judged_a),
             "cycle": self.cycle * (l1(self.F(fake_b), a) + l1(self.G(fake_a), b)),
         }
         if self.identity:
@@ -69,11 +79,11 @@ class CycleGAN(Game):
         return {**terms, "fake_a": fake_a, "fake_b": fake_b}
 
     def d_loss(self, a, b, fake_a, fake_b):
-        old_a, old_b = self.pooled("a", fake_a), self.pooled("b", fake_b)
-        return {
-            "a": least_squares_judge(self.DA(a), self.DA(old_a)),
-            "b": least_squares_judge(self.DB(b), self.DB(old_b)),
-        }
+        shown = a, b, self.pooled("a", fake_a), self.pooled("b", fake_b)
+        a, b, old_a, old_b = map(self.augment, shown)
+        on_a, on_b = (self.DA(a), self.DA(old_a)), (self.DB(b), self.DB(old_b))
+        both = map(torch.cat, zip(on_a, on_b, strict=True))  # one strength for both domains
+        return {"a": least_squares_judge(*on_a), "b": least_squares_judge(*on_b), **self.augment.terms(*both)}
 
     def pooled(self, name: str, fresh: Tensor) -> Tensor:
         """Swap half of the fresh drawings, chosen at random, for earlier ones (Shrivastava et al., 1612.07828)."""

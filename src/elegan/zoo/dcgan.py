@@ -11,7 +11,7 @@ al., 2016, 1610.04490) and two rates (Heusel et al., 2017, 1706.08500).
 
 from typing import Literal
 
-from elegan.augment import instance_noise
+from elegan.augment import Augment, instance_noise
 from elegan.game import Adam, Game, Turn
 from elegan.losses import LOSSES, minimax_judge
 from elegan.nn.conv import ConvGenerator, ConvJudge
@@ -41,6 +41,7 @@ class DCGAN(Game):
         smooth: float = 0.0,             # the judge is to say 1 − smooth of real samples
         instance_noise: float = 0.0,     # deviation of noise on what the judge sees, at first
         noise_images: int = 500_000,     # images over which that noise falls to nothing; 0 keeps it
+        augment: str = "",               # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,                # learning rate
         judge_lr: float | None = None,   # the judge's learning rate; none is lr
         beta1: float = 0.5,              # first moment of Adam
@@ -50,6 +51,7 @@ class DCGAN(Game):
         # (B, z) -> (B, C, H, W), and (B, C, H, W) -> (B,)
         self.G = dcgan_(ConvGenerator(z_dim, shape, width, base=base, kernel=kernel, stem=stem, slope=slope))
         self.D = dcgan_(ConvJudge(shape, width, base=base, kernel=kernel, norm=judge_norm, dropout=dropout))
+        self.augment = Augment(augment, kind=spec.kind)
 
     @classmethod
     def accepts(cls, spec):
@@ -61,16 +63,17 @@ class DCGAN(Game):
         if self.smooth and self.loss not in ("minimax", "non-saturating"):
             raise ValueError(f"smooth is for the losses minimax and non-saturating, not {self.loss}")
         judge_lr = self.lr if self.judge_lr is None else self.judge_lr
+        judge, generator = (Adam(lr, betas=(self.beta1, 0.999)) for lr in (judge_lr, self.lr))
         return [
-            Turn("D", self.d_loss, optim=Adam(judge_lr, betas=(self.beta1, 0.999))),
-            Turn("G", self.g_loss, optim=Adam(self.lr, betas=(self.beta1, 0.999))),
+            Turn("D", self.d_loss, then=self.augment.following(self.images), optim=judge),
+            Turn("G", self.g_loss, optim=generator),
         ]
 
     def d_loss(self, real):
         real, fake = self.seen(real), self.seen(self.sample(self.rows))
         scores = self.D(real), self.D(fake)
         adv = minimax_judge(*scores, smooth=self.smooth) if self.smooth else LOSSES[self.loss].judge(*scores)
-        terms = {"adv": adv}
+        terms = {"adv": adv, **self.augment.terms(*scores)}
         if self.gamma:
             r1, r2 = r1_r2(self.D, real, fake, self.penalised)
             terms |= {"r1": self.gamma / 2 * r1, "r2": self.gamma / 2 * r2}
@@ -82,9 +85,9 @@ class DCGAN(Game):
         return {"adv": loss.generator(self.D(self.seen(real)) if loss.relativistic else None, fake)}
 
     def seen(self, x):
-        """What the judge is shown of x: with noise, whose deviation falls linearly to nothing."""
+        """What the judge is shown of x: augmented, with noise whose deviation falls linearly to nothing."""
         left = max(0.0, 1 - self.images / self.noise_images) if self.noise_images else 1.0
-        return instance_noise(x, self.instance_noise * left)
+        return instance_noise(self.augment(x), self.instance_noise * left)
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))

@@ -6,6 +6,7 @@ size and vectors.
     elegan train dragan digits
 """
 
+from elegan.augment import Augment
 from elegan.game import Adam, Game, Turn
 from elegan.losses import non_saturating_generator, non_saturating_judge
 from elegan.nn.conv import ConvGenerator, ConvJudge
@@ -25,6 +26,7 @@ class DRAGAN(Game):
         width: int = 64,       # channels at half resolution; on vectors, an eighth of the hidden units
         gp: float = 10.0,      # weight λ of the gradient penalty
         spread: float = 0.5,   # deviation of the noise around real samples, as a share of the batch's
+        augment: str = "",     # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,      # learning rate of both players
     ):  # fmt: skip
         super().__init__(spec)
@@ -34,18 +36,24 @@ class DRAGAN(Game):
         else:
             self.G = MLPGenerator(z_dim, [8 * width] * 3, spec.shape, bounded=False)  # (B, z) -> (B, D)
             self.D = MLPJudge(spec.shape, [8 * width] * 3)  # (B, D) -> (B,)
+        self.augment = Augment(augment, kind=spec.kind)
 
     def turns(self):
         adam = Adam(self.lr, betas=(0.5, 0.999))
-        return [Turn("D", self.d_loss, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        return [
+            Turn("D", self.d_loss, then=self.augment.following(self.images), optim=adam),
+            Turn("G", self.g_loss, optim=adam),
+        ]
 
     # the cross entropy of the first GAN, and the penalty of Algorithm 1
     def d_loss(self, real):
-        adv = non_saturating_judge(self.D(real), self.D(self.sample(self.rows)))
-        return {"adv": adv, "gp": self.gp * dragan(self.D, real, spread=self.spread)}
+        real, fake = self.augment(real), self.augment(self.sample(self.rows))
+        scores = self.D(real), self.D(fake)
+        penalty = self.gp * dragan(self.D, real, spread=self.spread)
+        return {"adv": non_saturating_judge(*scores), "gp": penalty, **self.augment.terms(*scores)}
 
     def g_loss(self):
-        return {"adv": non_saturating_generator(self.D(self.sample(self.rows)))}
+        return {"adv": non_saturating_generator(self.D(self.augment(self.sample(self.rows))))}
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))

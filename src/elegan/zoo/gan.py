@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from elegan.augment import instance_noise
+from elegan.augment import Augment, instance_noise
 from elegan.game import Adam, Game, Turn, cosine
 from elegan.losses import LOSSES, minimax_judge
 from elegan.nn.conv import pyramid
@@ -41,6 +41,7 @@ class GAN(Game):
         instance_noise: float = 0.0,                  # deviation of noise on what the judge sees, at first
         noise_images: int = 500_000,                  # images over which that noise falls to nothing; 0 keeps it
         gamma: float = 0.0,                           # weight γ of the penalties γ/2 (R1 + R2), at first; 0: none
+        augment: str = "",                            # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,                             # learning rate, at first
         judge_lr: float | None = None,                # the judge's learning rate; none is lr
         decay: float = 1.0,                           # part of γ and of the rates that is left after decay_images
@@ -56,6 +57,7 @@ class GAN(Game):
         else:
             self.G = MLPGenerator(z_dim, widths, spec.shape, norm=norm, bounded=image)  # (B, z) -> (B, *shape)
         self.D = MLPJudge(spec.shape, judge_widths, dropout=dropout)  # (B, *shape) -> (B,)
+        self.augment = Augment(augment, kind=spec.kind)
 
     def turns(self):
         if self.smooth >= 1:
@@ -63,9 +65,10 @@ class GAN(Game):
         if self.smooth and self.loss not in ("minimax", "non-saturating"):
             raise ValueError(f"smooth is for the losses minimax and non-saturating, not {self.loss}")
         judge_lr = self.lr if self.judge_lr is None else self.judge_lr
+        judge, generator = (Adam(self.left() * lr, betas=(self.beta1, 0.999)) for lr in (judge_lr, self.lr))
         return [
-            Turn("D", self.d_loss, repeat=self.k, optim=Adam(self.left() * judge_lr, betas=(self.beta1, 0.999))),
-            Turn("G", self.g_loss, optim=Adam(self.left() * self.lr, betas=(self.beta1, 0.999))),
+            Turn("D", self.d_loss, repeat=self.k, then=self.augment.following(self.images), optim=judge),
+            Turn("G", self.g_loss, optim=generator),
         ]
 
     def left(self) -> float:
@@ -77,7 +80,7 @@ class GAN(Game):
         both = self.seen(torch.cat([real, self.sample(self.rows)]))
         scores = self.D(both).chunk(2)
         adv = minimax_judge(*scores, smooth=self.smooth) if self.smooth else LOSSES[self.loss].judge(*scores)
-        terms = {"adv": adv / 2}
+        terms = {"adv": adv / 2, **self.augment.terms(*scores)}
         if self.gamma:
             seen, drawn = both.chunk(2)
             r1, r2 = r1_r2(self.D, seen, drawn)
@@ -89,9 +92,9 @@ class GAN(Game):
         return {"adv": LOSSES[self.loss].generator(None, self.D(self.seen(self.sample(self.rows))))}
 
     def seen(self, x):
-        """What the judge is shown of x: with noise, whose deviation falls linearly to nothing."""
+        """What the judge is shown of x: augmented, with noise whose deviation falls linearly to nothing."""
         left = max(0.0, 1 - self.images / self.noise_images) if self.noise_images else 1.0
-        return instance_noise(x, self.instance_noise * left)
+        return instance_noise(self.augment(x), self.instance_noise * left)
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 
+from elegan.augment import Augment
 from elegan.errors import OptionError
 from elegan.game import Adam, Game, Turn
 from elegan.losses import non_saturating_generator, non_saturating_judge
@@ -36,6 +37,7 @@ class InfoGAN(Game):
         width: int = 64,            # channels at half resolution; on vectors, half of the hidden units
         info: float = 1.0,          # weight λ of what Q must know of the category
         info_code: float = 0.1,     # weight λ of what Q must know of the continuous codes
+        augment: str = "",          # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,           # learning rate of the judge and of Q
         g_lr: float = 1e-3,         # learning rate of the generator
     ):  # fmt: skip
@@ -51,6 +53,7 @@ class InfoGAN(Game):
             self.D = Judge(MLPJudge(spec.shape, [2 * width] * 2))  # (B, D) -> (B,), (B, features)
         reader = hidden([self.D.head.in_features, 128], norm=True)
         self.Q = nn.Sequential(reader, nn.Linear(128, categories + 2 * codes))  # (B, features) -> logits, mean, log σ
+        self.augment = Augment(augment, kind=spec.kind)
 
     @classmethod
     def accepts(cls, spec):
@@ -59,16 +62,21 @@ class InfoGAN(Game):
     # Equation 6 has Q move with G; its gradient is the same beside D, whose body it shares
     def turns(self):
         judge, generator = Adam(self.lr, betas=(0.5, 0.999)), Adam(self.g_lr, betas=(0.5, 0.999))
-        return [Turn("D Q", self.d_loss, optim=judge), Turn("G", self.g_loss, optim=generator)]
+        return [
+            Turn("D Q", self.d_loss, then=self.augment.following(self.images), optim=judge),
+            Turn("G", self.g_loss, optim=generator),
+        ]
 
     def d_loss(self, real):
         category, code = self.draw_code(self.rows)
-        fake, features = self.D(self.draw(self.noise(self.rows), category, code))
-        return {"adv": non_saturating_judge(self.D(real)[0], fake), **self.unread(features, category, code)}
+        fake, features = self.D(self.augment(self.draw(self.noise(self.rows), category, code)))
+        scores = self.D(self.augment(real))[0], fake
+        unread = self.unread(features, category, code)
+        return {"adv": non_saturating_judge(*scores), **unread, **self.augment.terms(*scores)}
 
     def g_loss(self):
         category, code = self.draw_code(self.rows)
-        fake, features = self.D(self.draw(self.noise(self.rows), category, code))
+        fake, features = self.D(self.augment(self.draw(self.noise(self.rows), category, code)))
         return {"adv": non_saturating_generator(fake), **self.unread(features, category, code)}
 
     # Equation 5: −λ L_I(G, Q) up to the entropy of the code, a constant

@@ -9,6 +9,7 @@ between the paper's two codings: `binary`, which it uses most, and `pearson`, un
 
 from typing import Literal
 
+from elegan.augment import Augment
 from elegan.game import Adam, Game, Turn
 from elegan.nn.conv import ConvGenerator, ConvJudge
 from elegan.nn.init import dcgan_
@@ -29,6 +30,7 @@ class LSGAN(Game):
         width: int = 64,           # channels at half resolution; on vectors, an eighth of the hidden units
         judge_norm: bool = True,   # BatchNorm in the judge of images
         targets: Literal["binary", "pearson"] = "binary",  # what the judge is to say: 0 and 1, or −1 and 1
+        augment: str = "",         # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,          # learning rate of both players
     ):  # fmt: skip
         super().__init__(spec)
@@ -38,20 +40,25 @@ class LSGAN(Game):
         else:
             self.G = MLPGenerator(z_dim, [8 * width] * 3, spec.shape, bounded=False)  # (B, z) -> (B, D)
             self.D = MLPJudge(spec.shape, [8 * width] * 3)  # (B, D) -> (B,)
+        self.augment = Augment(augment, kind=spec.kind)
 
     def turns(self):
         adam = Adam(self.lr, betas=(0.5, 0.999))
-        return [Turn("D", self.d_loss, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        return [
+            Turn("D", self.d_loss, then=self.augment.following(self.images), optim=adam),
+            Turn("G", self.g_loss, optim=adam),
+        ]
 
     # Equation 2, both lines
     def d_loss(self, real):
         a, b, _ = TARGETS[self.targets]
-        fake = self.sample(self.rows)
-        return {"adv": (self.D(real) - b).square().mean() / 2 + (self.D(fake) - a).square().mean() / 2}
+        real, fake = self.D(self.augment(real)), self.D(self.augment(self.sample(self.rows)))
+        adv = (real - b).square().mean() / 2 + (fake - a).square().mean() / 2
+        return {"adv": adv, **self.augment.terms(real, fake)}
 
     def g_loss(self):
         _, _, c = TARGETS[self.targets]
-        return {"adv": (self.D(self.sample(self.rows)) - c).square().mean() / 2}
+        return {"adv": (self.D(self.augment(self.sample(self.rows))) - c).square().mean() / 2}
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))

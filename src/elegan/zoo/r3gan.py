@@ -13,7 +13,7 @@ from math import prod, sqrt
 import torch
 from torch import Tensor, nn
 
-from elegan.augment import Augment
+from elegan.augment import MOST, Augment
 from elegan.errors import OptionError
 from elegan.game import Adam, Game, Turn, cosine
 from elegan.losses import relativistic_pairing_generator, relativistic_pairing_judge
@@ -42,15 +42,13 @@ class R3GAN(Game):
         lr_end: float = 5e-5,                       # and after the burn-in
         beta2: float = 0.9,                         # second moment of Adam at first
         beta2_end: float = 0.99,                    # and after the burn-in
-        augment: str = "",                          # augmentations in order: flip,translate,colour,cutout
-        augment_end: float = 0.3,                   # their probability after the burn-in, from 0
+        augment: str = "",                          # of what the judge sees: light, diffaugment, ada, full, or names
+        augment_end: float = 0.3,                   # its probability after the burn-in, from 0; ada finds its own
         burn_in_images: int = 500_000,              # images over which all of these change
     ):  # fmt: skip
         super().__init__(spec)
         if conditional and "label" not in spec:
             raise ValueError("conditional needs data with labels")
-        if augment and spec.kind != "image":
-            raise ValueError("augment needs images")
         classes = spec.classes if conditional else 0
         if spec.kind == "image":
             sizes = halvings(spec.shape[1:], len(widths))
@@ -60,19 +58,24 @@ class R3GAN(Game):
             hidden = [widths[0]] * max(blocks, 1)
             self.G = VectorGenerator(z_dim, hidden, spec.shape, classes, label_dim)
             self.D = VectorJudge(spec.shape, hidden, classes)  # (B, D), (B,) -> (B,)
-        self.augment = Augment(augment, 0.0)
+        self.augment = Augment(augment, 0.0, kind=spec.kind)
 
     def turns(self):
+        if self.augment_end > MOST:
+            raise ValueError(f"augment_end is at most {MOST}: beyond that, samples would look augmented")
         rate, beta2 = self.relaxed(self.lr, self.lr_end), self.relaxed(self.beta2, self.beta2_end)
         adam = Adam(rate, betas=(0.0, beta2))
-        return [Turn("D", self.d_loss, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        return [
+            Turn("D", self.d_loss, then=self.augment.following(self.images), optim=adam),
+            Turn("G", self.g_loss, optim=adam),
+        ]
 
     def relaxed(self, first: float, last: float) -> float:
         """The value of a schedule now: all of them follow one cosine over the burn-in."""
         return cosine(first, last, self.images, self.burn_in_images)
 
     def before(self):
-        self.augment.strength.fill_(self.relaxed(0.0, self.augment_end))
+        self.augment.schedule(self.relaxed(0.0, self.augment_end))
 
     # Section 2.2: the relativistic pairing loss with R1 and R2, both taken through the augmentation
     def d_loss(self, real, label=None):
@@ -82,11 +85,12 @@ class R3GAN(Game):
         def judge(x, y=None):
             return self.D(self.augment(x), y)
 
-        adv = relativistic_pairing_judge(judge(real, label), judge(fake, label))
+        scores = judge(real, label), judge(fake, label)
         x, x_fake = ((real,), (fake,)) if label is None else ((real, label), (fake, label))
         r1, r2 = r1_r2(judge, x, x_fake, self.penalised)
         weight = self.relaxed(self.gamma, self.gamma_end) / 2
-        return {"adv": adv, "r1": weight * r1, "r2": weight * r2}
+        terms = {"adv": relativistic_pairing_judge(*scores), "r1": weight * r1, "r2": weight * r2}
+        return terms | self.augment.terms(*scores)
 
     def g_loss(self, real, label=None):
         label = label if self.conditional else None

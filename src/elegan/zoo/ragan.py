@@ -8,6 +8,7 @@ Jolicoeur-Martineau, 2018, "The relativistic discriminator", arXiv:1807.00734. T
 
 from typing import Literal
 
+from elegan.augment import Augment
 from elegan.game import Adam, Game, Turn
 from elegan.losses import hinge_judge, minimax_judge
 from elegan.nn.conv import ConvGenerator, ConvJudge
@@ -34,6 +35,7 @@ class RaGAN(Game):
         width: int = 64,         # channels at half resolution; on vectors, an eighth of the hidden units
         loss: Literal["standard", "least-squares", "hinge"] = "standard",  # the game that is made relativistic
         spectral: bool = True,   # spectral norm in the judge
+        augment: str = "",       # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,        # learning rate of both players
     ):  # fmt: skip
         super().__init__(spec)
@@ -45,17 +47,23 @@ class RaGAN(Game):
             self.D = MLPJudge(spec.shape, [8 * width] * 3)  # (B, D) -> (B,)
         if spectral:
             spectral_norm(self.D)
+        self.augment = Augment(augment, kind=spec.kind)
 
     def turns(self):
         adam = Adam(self.lr, betas=(0.5, 0.999))
-        return [Turn("D", self.d_loss, optim=adam), Turn("G", self.g_loss, optim=adam)]
+        return [
+            Turn("D", self.d_loss, then=self.augment.following(self.images), optim=adam),
+            Turn("G", self.g_loss, optim=adam),
+        ]
 
     # the generator's loss is the judge's with the roles swapped; its gradient flows through the drawn side's mean too
     def d_loss(self, real):
-        return {"adv": self.relative(self.D(real), self.D(self.sample(self.rows)))}
+        scores = self.D(self.augment(real)), self.D(self.augment(self.sample(self.rows)))
+        return {"adv": self.relative(*scores), **self.augment.terms(*scores)}
 
     def g_loss(self, real):
-        return {"adv": self.relative(self.D(self.sample(self.rows)), self.D(real))}
+        fake = self.D(self.augment(self.sample(self.rows)))
+        return {"adv": self.relative(fake, self.D(self.augment(real)))}
 
     def relative(self, upper, lower):
         """How far the upper logits are from lying above the mean of the lower ones, and the lower below theirs."""

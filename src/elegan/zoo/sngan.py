@@ -10,6 +10,7 @@ and vectors, by fully connected ones. Both rates fall linearly to zero; `judge_l
 import torch
 from torch import Tensor, nn
 
+from elegan.augment import Augment
 from elegan.game import Adam, Game, Turn
 from elegan.losses import hinge_generator, hinge_judge
 from elegan.nn.conv import pyramid
@@ -28,6 +29,7 @@ class SNGAN(Game):
         width: int = 256,                  # channels of the generator; on vectors, its hidden units
         judge_width: int = 128,            # channels of the judge; on vectors, its hidden units
         n_critic: int = 5,                 # judge moves per generator move
+        augment: str = "",                 # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 2e-4,                  # learning rate at first
         judge_lr: float | None = None,     # the judge's learning rate at first; none is lr
         decay_images: int = 32_000_000,    # images over which both rates fall to zero; 0 lets them stay
@@ -39,22 +41,25 @@ class SNGAN(Game):
         else:
             self.G = MLPGenerator(z_dim, [width] * 3, spec.shape, bounded=False)  # (B, z) -> (B, D)
             self.D = spectral_norm(MLPJudge(spec.shape, [judge_width] * 3))  # (B, D) -> (B,)
+        self.augment = Augment(augment, kind=spec.kind)
 
     def turns(self):
         judge_lr = self.lr if self.judge_lr is None else self.judge_lr
         left = max(0.0, 1 - self.images / self.decay_images) if self.decay_images else 1.0
+        judge, generator = (Adam(lr * left, betas=(0.0, 0.9)) for lr in (judge_lr, self.lr))
         return [
-            Turn("D", self.d_loss, repeat=self.n_critic, optim=Adam(judge_lr * left, betas=(0.0, 0.9))),
-            Turn("G", self.g_loss, optim=Adam(self.lr * left, betas=(0.0, 0.9))),
+            Turn("D", self.d_loss, repeat=self.n_critic, then=self.augment.following(self.images), optim=judge),
+            Turn("G", self.g_loss, optim=generator),
         ]
 
     # Equation 16, by one pass: one power iteration a move
     def d_loss(self, real):
-        return {"adv": hinge_judge(*self.D(torch.cat([real, self.sample(self.rows)])).chunk(2))}
+        scores = self.D(self.augment(torch.cat([real, self.sample(self.rows)]))).chunk(2)
+        return {"adv": hinge_judge(*scores), **self.augment.terms(*scores)}
 
     # Equation 17
     def g_loss(self):
-        return {"adv": hinge_generator(self.D(self.sample(self.rows)))}
+        return {"adv": hinge_generator(self.D(self.augment(self.sample(self.rows))))}
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from elegan.augment import Augment
 from elegan.game import Game, RMSprop, Turn
 from elegan.losses import LOSSES, minimax_generator, minimax_judge
 from elegan.nn.conv import ConvGenerator, ConvJudge
@@ -30,6 +31,7 @@ class VAEGAN(Game):
         width: int = 64,      # channels at half resolution; on vectors, half of the hidden units
         gamma: float = 0.01,  # weight γ of likeness against style, in the generator's loss alone
         loss: Literal["minimax", "non-saturating"] = "non-saturating",  # of the generator; the paper's is minimax
+        augment: str = "",    # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 3e-4,     # learning rate of all players
     ):  # fmt: skip
         super().__init__(spec)
@@ -41,6 +43,7 @@ class VAEGAN(Game):
             self.G = MLPGenerator(z_dim, [2 * width] * 2, spec.shape, bounded=False)  # (B, z) -> (B, D)
         self.E = nn.Sequential(encoder.body, nn.Linear(encoder.head.in_features, 2 * z_dim))  # x -> (B, 2 z)
         self.D = Judge(judge)  # (B, *shape) -> (B,), (B, features)
+        self.augment = Augment(augment, kind=spec.kind)
 
     @classmethod
     def accepts(cls, spec):
@@ -50,7 +53,8 @@ class VAEGAN(Game):
     def turns(self):
         slow = RMSprop(self.lr)
         losses = {"E": self.e_loss, "G": self.g_loss, "D": self.d_loss}
-        return [Turn(player, loss, optim=slow) for player, loss in losses.items()]
+        then = {"D": self.augment.following(self.images)}
+        return [Turn(player, loss, then=then.get(player), optim=slow) for player, loss in losses.items()]
 
     # L_prior + L_llike
     def e_loss(self, real):
@@ -61,18 +65,22 @@ class VAEGAN(Game):
 
     # γ L_llike − L_GAN
     def g_loss(self, real):
-        (fake, _), (again, features) = self.D(self.sample(self.rows)), self.D(self.again(real))
+        fake, again = self.sample(self.rows), self.again(real)
+        (said, _), (said_again, features) = self.D(self.augment(fake)), self.D(self.augment(again))
+        if self.augment.policy:  # likeness is of images as they are
+            features = self.D(again)[1]
         generator = LOSSES[self.loss].generator
         return {
             "like": self.gamma * likeness(self.D(real)[1], features),
-            "adv": generator(None, fake),
-            "adv_again": generator(None, again),
+            "adv": generator(None, said),
+            "adv_again": generator(None, said_again),
         }
 
     # L_GAN as a loss: −log D(x) − log(1 − D(G(z_p))) − log(1 − D(G(E(x))))
     def d_loss(self, real):
-        (fake, _), (again, _) = self.D(self.sample(self.rows)), self.D(self.again(real))
-        return {"adv": minimax_judge(self.D(real)[0], fake), "adv_again": -minimax_generator(again)}
+        fake, again, said = (self.D(self.augment(x))[0] for x in (self.sample(self.rows), self.again(real), real))
+        adv = {"adv": minimax_judge(said, fake), "adv_again": -minimax_generator(again)}
+        return adv | self.augment.terms(said, fake)
 
     def again(self, real: Tensor) -> Tensor:
         """Encode, draw from the posterior, decode: (B, *shape) -> the same."""

@@ -6,6 +6,7 @@ the estimated distance: it falls towards nothing as samples come nearer.
     elegan train wgan digits
 """
 
+from elegan.augment import Augment
 from elegan.game import Game, RMSprop, Turn
 from elegan.losses import wasserstein_generator, wasserstein_judge
 from elegan.nn.conv import ConvGenerator, ConvJudge
@@ -26,6 +27,7 @@ class WGAN(Game):
         judge_norm: bool = True,   # BatchNorm in the critic of images
         n_critic: int = 5,         # critic moves per generator move
         clip: float = 0.01,        # weights of the critic stay within ± this
+        augment: str = "",         # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 5e-5,          # learning rate of both players
     ):  # fmt: skip
         super().__init__(spec)
@@ -35,21 +37,28 @@ class WGAN(Game):
         else:
             self.G = MLPGenerator(z_dim, [8 * width] * 3, spec.shape, bounded=False)  # (B, z) -> (B, D)
             self.D = MLPJudge(spec.shape, [8 * width] * 3)  # (B, D) -> (B,)
+        self.augment = Augment(augment, kind=spec.kind)
 
     # Algorithm 1
     def turns(self):
         slow = RMSprop(self.lr)
         return [
-            Turn("D", self.d_loss, repeat=self.n_critic, then=lambda terms: clip_(self.D, self.clip), optim=slow),
+            Turn("D", self.d_loss, repeat=self.n_critic, then=self.clipped, optim=slow),
             Turn("G", self.g_loss, optim=slow),
         ]
 
+    # Algorithm 1, line 7
+    def clipped(self, terms):
+        clip_(self.D, self.clip)
+        self.augment.follow(terms, self.images)
+
     # Equation 3
     def d_loss(self, real):
-        return {"adv": wasserstein_judge(self.D(real), self.D(self.sample(self.rows)))}
+        scores = self.D(self.augment(real)), self.D(self.augment(self.sample(self.rows)))
+        return {"adv": wasserstein_judge(*scores), **self.augment.terms(*scores)}
 
     def g_loss(self):
-        return {"adv": wasserstein_generator(self.D(self.sample(self.rows)))}
+        return {"adv": wasserstein_generator(self.D(self.augment(self.sample(self.rows))))}
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))

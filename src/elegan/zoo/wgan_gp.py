@@ -6,6 +6,7 @@ the critic a rate of its own (Heusel et al., 2017, 1706.08500).
     elegan train wgan-gp digits --steps 3000
 """
 
+from elegan.augment import Augment
 from elegan.game import Adam, Game, Turn
 from elegan.losses import wasserstein_generator, wasserstein_judge
 from elegan.nn.conv import ConvGenerator, ConvJudge
@@ -24,6 +25,7 @@ class WGANGP(Game):
         width: int = 64,                 # channels at half resolution; on vectors, an eighth of the hidden units
         n_critic: int = 5,               # critic moves per generator move
         gp: float = 10.0,                # weight λ of the gradient penalty
+        augment: str = "",               # of what the judge sees: light, diffaugment, ada, full, or names
         lr: float = 1e-4,                # learning rate
         judge_lr: float | None = None,   # the critic's learning rate; none is lr
     ):  # fmt: skip
@@ -34,22 +36,25 @@ class WGANGP(Game):
         else:
             self.G = MLPGenerator(z_dim, [8 * width] * 3, spec.shape, bounded=False)  # (B, z) -> (B, D)
             self.D = MLPJudge(spec.shape, [8 * width] * 3)  # (B, D) -> (B,)
+        self.augment = Augment(augment, kind=spec.kind)
 
     def turns(self):
         judge_lr = self.lr if self.judge_lr is None else self.judge_lr
+        judge, generator = (Adam(lr, betas=(0.0, 0.9)) for lr in (judge_lr, self.lr))
         return [
-            Turn("D", self.d_loss, repeat=self.n_critic, optim=Adam(judge_lr, betas=(0.0, 0.9))),
-            Turn("G", self.g_loss, optim=Adam(self.lr, betas=(0.0, 0.9))),
+            Turn("D", self.d_loss, repeat=self.n_critic, then=self.augment.following(self.images), optim=judge),
+            Turn("G", self.g_loss, optim=generator),
         ]
 
     # Equation 3
     def d_loss(self, real):
-        fake = self.sample(self.rows)
-        adv = wasserstein_judge(self.D(real), self.D(fake))
-        return {"adv": adv, "gp": self.gp * gradient_penalty(self.D, real, fake)}
+        real, fake = self.augment(real), self.augment(self.sample(self.rows))
+        scores = self.D(real), self.D(fake)
+        penalty = self.gp * gradient_penalty(self.D, real, fake)
+        return {"adv": wasserstein_judge(*scores), "gp": penalty, **self.augment.terms(*scores)}
 
     def g_loss(self):
-        return {"adv": wasserstein_generator(self.D(self.sample(self.rows)))}
+        return {"adv": wasserstein_generator(self.D(self.augment(self.sample(self.rows))))}
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))
