@@ -4,10 +4,12 @@ model = elegan.train("dcgan", "digits", steps=2000)
 model.sample(64)
 """
 
+import contextlib
 import os
 import platform
+import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +19,26 @@ import torch
 
 import elegan
 from elegan import zoo
-from elegan.data import sources
+from elegan.data import aside, sources
+from elegan.data import clean as cleaning
+from elegan.data import inspect as inspection
 from elegan.data.batches import Batches
+from elegan.data.clean import Quarantine
+from elegan.data.codec import eight_bits, mode_of
 from elegan.data.form import Form, split_options
+from elegan.data.inspect import Inspection
 from elegan.data.listing import Progress as Reading
 from elegan.data.listing import silent
+from elegan.data.readers import picture
+from elegan.data.select import read_names
 from elegan.data.source import Source
-from elegan.data.sources import known_data, open_data
+from elegan.data.sources import has_name, open_data
 from elegan.errors import CheckpointError, DataError, OptionError, ResourceError
 from elegan.exporting import track as track_room
+from elegan.exporting.provenance import save_png
 from elegan.exporting.samples import Samples
 from elegan.fit import Listener, build, first_makes, fit
+from elegan.metrics.features import write_whole
 from elegan.model import Model, load
 from elegan.options import check_names
 from elegan.run import checkpoint
@@ -39,7 +50,9 @@ from elegan.training import precision as precision_room
 from elegan.training.distributed import joined
 from elegan.training.precision import Choice
 from elegan.training.turns import steps_for
+from elegan.view import inspection as inspection_page
 from elegan.view import page as page_room
+from elegan.view.augmented import augmented
 
 DEFAULT_GAME, DEFAULT_DATA = "cgan", "digits"
 TRAINING = {"batch": 64, "steps": 10_000, "half_life_images": 20_000}  # where neither a game nor a preset says more
@@ -188,18 +201,30 @@ def sample(
 
 
 def apply(run: str | os.PathLike[str], data: str | os.PathLike[str], *, direction: str = "ab") -> Samples:
-    """Translate the images at a path by a run: `elegan.load(run).translate(images)`, resized to what the run knows."""
+    """Translate the images at a path by a run: `elegan.load(run).translate(images)`.
+
+    They are read in the form of the run's data, so at the size it was asked for, and with its channels; where it has
+    alpha, images without are opaque. Raises `OptionError` for a game that does not translate, `DataError` for images of
+    another shape.
+    """
     model = load(run)
     side = "a" if direction == "ab" else "b"
     if "translation" not in model.game.tasks:
         raise OptionError(f"{model.game.name} does not translate; its tasks are {', '.join(model.game.tasks)}.")
-    source = open_data(data, form=Form.of(model.plan["data"]["form"]).of_inputs())
+    field = model.game.spec[side]
+    wanted, mode = tuple(field.shape), mode_of(field)
+    colours: dict[str, Any] = {"L": {"colour": "grey"}, "RGB": {"colour": "rgb"}}
+    form = replace(Form.of(model.plan["data"]["form"]).of_inputs(), **colours.get(mode.removesuffix("A"), {}))
+    source = open_data(data, form=form)
     if "real" not in source.spec:
         raise DataError(f"{str(data)!r} has fields {', '.join(source.spec)}; give a folder of images of one side.")
-    wanted, given = model.game.spec[side].shape, source.arrays["real"].shape[1:]
-    if tuple(wanted) != tuple(given):
-        raise DataError(f"{str(data)!r} holds images of shape {given}, the run was trained on {wanted}.")
-    return model.translate(source.arrays["real"], direction=direction)
+    rows = source.arrays["real"]
+    if mode.endswith("A") and len(mode) == rows.shape[1] + 1:
+        opaque = np.full((len(rows), 1, *rows.shape[2:]), picture.TOPS[str(rows.dtype)], rows.dtype)
+        rows = np.concatenate([rows, opaque], axis=1)
+    if rows.shape[1:] != wanted:
+        raise DataError(f"{str(data)!r} holds images of shape {rows.shape[1:]}, the run was trained on {wanted}.")
+    return model.translate(rows, direction=direction)
 
 
 def page(run: str | os.PathLike[str]) -> Path:
@@ -223,6 +248,113 @@ def prepare(
     return sources.prepare(data, out, form=Form.of(options), progress=progress)
 
 
+def inspect(
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    progress: Reading = silent,
+    **options: Any,
+) -> Inspection:
+    """Say what data holds and what is wrong with it; with `out`, a directory, also as report.json and a page.
+
+    options: how the data is read, see `elegan.data.form.Form`.
+    Raises `DataError` if there is nothing to look at, `ResourceError` before the work if `out` cannot be written.
+    """
+    form, place = Form.of(options), None if out is None else writable(Path(out).expanduser())
+    found = inspection.inspect(os.fspath(data), form, progress)
+    if place is not None:
+        with refusing(place):
+            inspection_page.write(found, place)
+    return found
+
+
+def clean(
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] = "quarantine.csv",
+    rules: str | None = None,
+    embedder: str | None = None,
+    progress: Reading = silent,
+    **options: Any,
+) -> Quarantine:
+    """List the training samples that are better left out: `out`, a CSV file to edit, and a page of the same name.
+
+    rules: of `elegan.data.clean.RULES`, separated by commas; by default all that can be applied. embedder: as in
+    `evaluate`, to tell classes apart. options: thresholds, and how the data is read. Nothing is changed or moved.
+    Raises `OptionError` on a rule that is none, `ResourceError` before the work if `out` cannot be written.
+    """
+    form, limits = split_options(options)
+    thresholds, path = cleaning.Thresholds.of(limits), Path(out).expanduser()
+    if path.suffix != ".csv":
+        raise OptionError(f"--out {str(out)!r} is no .csv file.")
+    writable(path.parent)
+    chosen = cleaning.RULES if rules is None else tuple(rule.strip() for rule in rules.split(",") if rule.strip())
+    found = cleaning.clean(os.fspath(data), form, thresholds, rules=chosen, embedder=embedder, progress=progress)
+    with refusing(path):
+        cleaning.write(found, path)
+        write_whole(path.with_suffix(".html"), inspection_page.quarantine_page(found).encode())
+    return found
+
+
+def set_aside(
+    data: str | os.PathLike[str], names: str | os.PathLike[str], to: str | os.PathLike[str], **options: Any
+) -> tuple[int, list[str]]:
+    """Move the files of the samples on a list, as `clean` writes it, out of a folder; see `elegan.data.aside`."""
+    listed = read_names(Path(names).expanduser())
+    return aside.set_aside(listed, os.fspath(data), Path(to).expanduser(), form=Form.of(options))
+
+
+def put_back(data: str | os.PathLike[str], place: str | os.PathLike[str]) -> int:
+    """Put back into a folder what `set_aside` moved out of it; how many files that were."""
+    return aside.put_back(os.fspath(data), Path(place).expanduser())
+
+
+def writable(folder: Path) -> Path:
+    """The folder, made if it is not there. Raises `ResourceError` if nothing can be written to it."""
+    with refusing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+
+
+@contextlib.contextmanager
+def refusing(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses into `ResourceError`."""
+    try:
+        yield
+    except OSError as error:
+        raise ResourceError(f"{path} cannot be written ({error.strerror or error}); choose another --out.") from error
+
+
+def augment(
+    data: str | os.PathLike[str],
+    *,
+    augment: str = "",
+    strength: float | None = None,
+    draws: int = 9,
+    images: int = 6,
+    seed: int = 0,
+    out: str | os.PathLike[str] = "augmented.png",
+    **options: Any,
+) -> Path:
+    """Write a sheet of what an augmentation does to some images of the data; see `elegan.view.augmented.augmented`.
+
+    augment: a preset or names; none shows each augmentation in a row. images: rows, where it does not.
+    options: how the data is read, see `elegan.data.form.Form`.
+    """
+    source = sources.few(data, max(1, images), form=Form.of(options))
+    field = next((name for name, about in source.spec.items() if about.kind == "image"), None)
+    if field is None:
+        raise DataError(f"{source.name!r} has no images to augment.")
+    rows = eight_bits(source.spec[field], source.arrays[field][:images])
+    try:
+        return save_png(
+            augmented(rows, augment, strength, draws=max(1, draws), seed=seed), Path(out), {"augment": augment}
+        )
+    except OSError as error:
+        raise ResourceError(f"{out} cannot be written ({error.strerror}); choose another --out.") from error
+
+
 def scorable(score: int) -> None:
     """Raise `OptionError` unless `score` is a number of samples one can score."""
     if type(score) is not int or score < 0 or score == 1:
@@ -239,7 +371,7 @@ def new_run(out: str | os.PathLike[str] | None, game: str, plan: Plan) -> RunDir
 
 def recorded_data(data: str | os.PathLike[str], source: Source, form: Form) -> dict[str, Any]:
     """What a run remembers of its data: enough to open it again and to notice a change."""
-    path = "" if str(data) in known_data() else str(Path(data).expanduser().resolve())
+    path = "" if has_name(data) else str(Path(data).expanduser().resolve())
     return {
         "name": str(data), "path": path, "split": "train", "form": form.to_json(), "count": len(source),
         "about": source.about, "fingerprint": source.fingerprint,
@@ -260,6 +392,6 @@ def unchanged(run: RunDirectory, plan: Plan, found: checkpoint.Checkpoint) -> No
 
 
 __all__ = [
-    "Comparison", "Evaluation", "Model", "Samples", "apply", "ask", "compare", "evaluate", "load", "page", "prepare",
-    "resume", "sample", "train",
+    "Comparison", "Evaluation", "Inspection", "Model", "Quarantine", "Samples", "apply", "ask", "clean", "compare",
+    "evaluate", "inspect", "load", "page", "prepare", "put_back", "resume", "sample", "set_aside", "train",
 ]  # fmt: skip

@@ -50,6 +50,11 @@ class RunInUseError(ElegantError):
     code = 7
 
 
+def plain(text: str) -> str:
+    """A text with whatever a terminal would obey, or could not show, escaped."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a misspelt word: `" Did you mean 'dcgan'?"`, or the list of what there is."""
     names = sorted(known)

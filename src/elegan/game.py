@@ -160,8 +160,11 @@ class Game(nn.Module, metaclass=Configured):
 
     @classmethod
     def accepts(cls, spec: Spec) -> str:
-        """Why this game cannot take such data; empty if it can."""
-        return "" if "real" in spec else f"it needs a field 'real', the data has {', '.join(spec)}"
+        """Why this game cannot take such data; empty if it can. Unless a game says otherwise: images and vectors."""
+        if "real" not in spec:
+            return f"it needs a field 'real', the data has {', '.join(spec)}"
+        what = "text" if spec.kind == "token" else spec.kind
+        return "" if what in ("image", "vector") else f"it is not made for {what}"
 
     def turns(self) -> list[Turn]:
         """The turns of one step, asked anew each step, so rates may be schedules of `self.images`."""

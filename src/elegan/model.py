@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from elegan import zoo
-from elegan.data.codec import codec_of
+from elegan.data.codec import ImageCodec, codec_of
 from elegan.errors import OptionError, nearest
 from elegan.exporting.pictures import classes_of, interpolation_of
 from elegan.exporting.samples import Samples
@@ -63,9 +63,16 @@ class Model:
         return classes_of(self.game, self.facts(), columns, seed=seed)
 
     def translate(self, images: np.ndarray, *, direction: str = "ab") -> Samples:
-        """Translate raw images, uint8 (N, C, H, W), from one side to the other."""
+        """Translate raw images (N, C, H, W) from one side to the other.
+
+        They are of the side's type, or of another: whole numbers then have the range of theirs, floats [0, 1] or
+        [-1, 1] if that holds them.
+        """
         source, target = direction if direction in ("ab", "ba") else ("a", "b")
-        encoded = codec_of(self.game.spec[source]).encode(torch.from_numpy(np.ascontiguousarray(images)))
+        codec = codec_of(self.game.spec[source])
+        if isinstance(codec, ImageCodec) and str(images.dtype) != codec.dtype:
+            codec = ImageCodec.fit(images)
+        encoded = codec.encode(torch.from_numpy(np.ascontiguousarray(images)))
         values = codec_of(self.game.spec[target]).decode(translate(self.game, encoded, direction=direction))
         return Samples(values, self.game.spec[target], {**self.facts(), "direction": direction})
 

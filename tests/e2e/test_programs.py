@@ -166,3 +166,76 @@ def test_what_augmentation_costs_is_measured():
     assert {"flip", "rotate", "together", "apart", "grid_sample"} <= set(found)
     assert min(found.values()) > 0
     assert {"", "ada"} <= {policy for policy, taken in module.steps(1).items() if taken > 0}
+
+
+def test_what_packing_costs_is_measured_beside_a_plain_loop_and_two_processes(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELEGAN_CACHE", str(tmp_path / "cache"))
+    module = program("benchmarks/data.py")
+    spent = module.packing(tmp_path, 36)
+    assert list(spent) == ["plain", "packed", "most"]
+    assert min(spent.values()) > 0
+    packed = module.open_data(tmp_path / "store-0").arrays["real"]
+    files = sorted(module.photos(tmp_path / "again", 12).iterdir())
+    plain = module.plainly(files).transpose(0, 3, 1, 2)
+    assert packed.shape == plain.shape == (12, 3, 64, 64)
+    assert np.abs(packed.astype(int) - plain).mean() < 2, "both sides make the same images"
+
+
+def test_what_feeding_costs_is_measured_out_of_the_cache(tmp_path, small, monkeypatch):
+    monkeypatch.setenv("ELEGAN_CACHE", str(tmp_path / "cache"))
+    module = program("benchmarks/data.py")
+    module.sources.prepare(small, tmp_path / "store", form=module.Form())
+    pages = max(tmp_path.glob("store/*.npy"))
+    pages.read_bytes()
+    assert module.resident(pages) == 1
+    assert module.dropped(tmp_path / "store") <= 1  # it is the system that decides
+    batches, total = module.fed(tmp_path / "store", 2, tmp_path / "run")
+    assert 0 < batches < total
+    assert module.api.Batches is module.Batches
+
+
+@pytest.mark.process
+def test_a_batch_is_measured_beside_a_loader(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELEGAN_CACHE", str(tmp_path / "cache"))
+    spent = program("benchmarks/data.py").batching(tmp_path, 256)
+    assert 0 < spent["elegan"] < spent["loader"]
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="no smaps")
+def test_a_store_ten_times_the_memory_trains_with_memory_flat(tmp_path, monkeypatch):
+    """RLIMIT_DATA of 1 GiB, a store of 10 GiB, one hole, that is marked as found whole."""
+    monkeypatch.setenv("ELEGAN_CACHE", str(tmp_path / "cache"))
+    module, limit = program("benchmarks/mapped.py"), 1 << 30
+    path = module.sparse(tmp_path / "store", 10 * limit // (3 * 64 * 64), (3, 64, 64))
+    about = module.store.read_manifest(path)["splits"]["train"]["fields"]["real"]
+    assert np.prod(about["shape"]) > 9.9 * limit
+    mark = module.store.mark(path / about["file"], about["blocks"])
+    mark.parent.mkdir(parents=True)
+    mark.touch()
+    early, late, seconds = module.trained(path, limit, 60, tmp_path / "run")
+    assert late - early < 8 << 20, "the rows read are 9 MiB, as floats 37"
+    assert seconds > 0
+
+
+def test_the_store_of_that_measure_is_a_store_like_any_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("ELEGAN_CACHE", str(tmp_path / "cache"))
+    module = program("benchmarks/mapped.py")
+    path = module.sparse(tmp_path / "store", 6_000, (3, 32, 32))
+    source = module.open_data(path)  # compares the checksums
+    assert source.arrays["real"].shape == (6_000, 3, 32, 32)
+    assert not source.arrays["real"].any()
+    assert sum(file.stat().st_blocks for file in path.iterdir()) * 512 < 1 << 20
+
+
+def test_an_inspection_is_measured_beside_a_plain_loop(tmp_path):
+    module = program("benchmarks/inspect_data.py")
+    module.make(tmp_path / "photos", 200)
+    files = sorted((tmp_path / "photos").rglob("*.jpg"))
+    assert len(files) == 200
+    assert len({file.read_bytes() for file in files}) == 198, "each hundredth is there twice"
+    assert module.decoded(tmp_path / "photos") > 0
+    seconds, megabytes = module.inspected(tmp_path / "photos", tmp_path / "out")
+    assert 0 < seconds < 60
+    assert 50 < megabytes < 2_000
+    assert json.loads((tmp_path / "out/report.json").read_text())["severity"] == 1

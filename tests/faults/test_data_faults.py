@@ -121,7 +121,7 @@ def test_pickles_are_refused_and_nothing_runs(tmp_path, end):
 
 def test_an_empty_folder(tmp_path):
     refused(tmp_path, str(tmp_path), "holds no images")
-    (tmp_path / "notes.txt").write_text("none here")
+    (tmp_path / "notes.md").write_text("none here")
     refused(tmp_path, str(tmp_path), "holds no images")
 
 
@@ -161,9 +161,9 @@ def test_an_empty_a_null_and_a_very_long_path():
 
 
 def test_a_file_of_no_known_format(tmp_path):
-    path = tmp_path / "table.csv"
+    path = tmp_path / "table.xyz"
     path.write_text("a,b\n1,2\n")
-    refused(path, "table.csv", "no known format")
+    refused(path, "table.xyz", "no known format")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,20 @@
 """Bad folders of images: FAULTS 14 to 16. One line names the file; nothing outside the root is touched."""
 
+import io
+import json
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from elegan.data.sources import open_data
@@ -274,3 +282,186 @@ def test_duplicates_are_kept(tmp_path):
     paint(tmp_path / "x.png", 5)
     paint(tmp_path / "y.png", 5)
     assert len(open_data(tmp_path)) == 2
+
+
+# ---- 14 and 15: broken and hostile files of every format, read by a process that has little memory
+
+FLOATS = np.linspace(0, 1, 40 * 40 * 3, dtype=np.float32).reshape(40, 40, 3)
+DEEP = NOISE.astype(np.uint16) * 257
+
+
+def by_pillow(form: str, **how) -> bytes:
+    body = io.BytesIO()
+    Image.fromarray(NOISE).save(body, form, **how)
+    return body.getvalue()
+
+
+def by_tifffile(pixels: np.ndarray, **how) -> bytes:
+    body = io.BytesIO()
+    tifffile.imwrite(body, pixels, metadata=None, **{"photometric": "rgb", **how})
+    return body.getvalue()
+
+
+WHOLE: dict[str, Callable[[], bytes]] = {
+    "a.png": lambda: by_pillow("PNG"),
+    "b.jpg": lambda: by_pillow("JPEG"),
+    "c.jpg": lambda: by_pillow("JPEG", progressive=True),
+    "d.webp": lambda: by_pillow("WEBP", lossless=True),
+    "e.bmp": lambda: by_pillow("BMP"),
+    "f.gif": lambda: by_pillow("GIF"),
+    "g.tif": lambda: by_pillow("TIFF"),
+    "h.tif": lambda: by_pillow("TIFF", compression="tiff_adobe_deflate"),
+    "deep.png": lambda: imagecodecs.png_encode(DEEP),
+    "i.tif": lambda: by_tifffile(DEEP),
+    "j.tif": lambda: by_tifffile(FLOATS, compression="zlib"),
+    "k.tif": lambda: by_tifffile(np.tile(NOISE, 2)[..., :5], photometric="minisblack", planarconfig="contig"),
+}
+
+
+def page(
+    width: int = 8, height: int = 8, samples: int = 3, bits: int = 16, *, kind: int = 1, strip: bytes = b"",
+    first: int = 0, following: int = 0, also: tuple[tuple[int, int, int, int], ...] = (),
+) -> bytes:  # fmt: skip
+    """A TIFF of one deflated strip, whatever its tags say. first, following: where its pages are said to lie, if not
+    where they do. also: tags of its own, as (number, type, count, value)."""
+    blob = struct.pack(f"<{2 * samples}H", *[bits] * samples, *[kind] * samples) + strip
+    written = (
+        (256, 4, 1, width), (257, 4, 1, height), (258, 3, samples, 8), (259, 3, 1, 8), (262, 3, 1, 2),
+        (273, 4, 1, 8 + 4 * samples), (277, 3, 1, samples), (278, 4, 1, height), (279, 4, 1, len(strip)),
+        (339, 3, samples, 8 + 2 * samples), *also,
+    )  # fmt: skip
+    entries = {entry[0]: entry for entry in written}.values()
+    directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    start = first or 8 + len(blob)
+    return (
+        b"II*\0"
+        + struct.pack("<I", start)
+        + blob
+        + struct.pack("<H", len(entries))
+        + directory
+        + struct.pack("<I", following)
+    )
+
+
+def patched(content: bytes, place: int, with_: bytes) -> bytes:
+    return content[:place] + with_ + content[place + len(with_) :]
+
+
+def zeros(size: int) -> bytes:
+    """So many zeros, deflated; the sum at the end is left out."""
+    packer = zlib.compressobj(9)
+    head = packer.flush(zlib.Z_FULL_FLUSH) + packer.compress(b"")
+    once = packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return head + once * (size >> 20) + packer.flush()
+
+
+def of_chunks(*chunks: bytes, head: bytes) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+@cache
+def hostile() -> dict[str, tuple[bytes, str]]:
+    """Files, and a word of the reason each must be given; "" where it may be read, or refused for any reason."""
+    eight, sixteen = (struct.pack(">IIBBBBB", 8, 8, depth, 2, 0, 0, 0) for depth in (8, 16))
+    body, deep = (chunk(b"IDAT", zlib.compress(bytes(size))) for size in (8 * 25, 8 * 49))
+    bomb = zeros(1 << 30)
+    jpeg, gif, bmp = (by_pillow(form) for form in ("JPEG", "GIF", "BMP"))
+    webp = by_pillow("WEBP", lossless=True)
+    frame = jpeg.index(b"\xff\xc0") + 5
+    made = {
+        "png-crc.png": (patched(of_chunks(body, head=eight), 29, b"\0\0\0\0"), ""),
+        "png-depth.png": (of_chunks(body, head=struct.pack(">IIBBBBB", 8, 8, 3, 2, 0, 0, 0)), "no image"),
+        "png-colour.png": (of_chunks(body, head=struct.pack(">IIBBBBB", 8, 8, 8, 7, 0, 0, 0)), "no image"),
+        "png-empty.png": (of_chunks(body, head=struct.pack(">IIBBBBB", 0, 8, 8, 2, 0, 0, 0)), ""),
+        "png-large.png": (of_chunks(body, head=struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)), "bomb"),
+        "png-wide.png": (of_chunks(body, head=struct.pack(">IIBBBBB", 1 << 31, 8, 16, 2, 0, 0, 0)), ""),
+        "png-deep-large.png": (of_chunks(deep, head=struct.pack(">IIBBBBB", 9_000, 9_000, 16, 2, 0, 0, 0)), "pixels"),
+        "png-text-bomb.png": (of_chunks(chunk(b"zTXt", b"a\0\0" + bomb), body, head=eight), "MAX_TEXT_CHUNK"),
+        "png-icc-bomb.png": (of_chunks(chunk(b"iCCP", b"a\0\0" + bomb), body, head=eight), ""),
+        "png-deep-text-bomb.png": (of_chunks(chunk(b"zTXt", b"a\0\0" + bomb), deep, head=sixteen), "MAX_TEXT_CHUNK"),
+        "png-deep-late-bomb.png": (of_chunks(deep, chunk(b"zTXt", b"a\0\0" + bomb), head=sixteen), ""),
+        "png-pixel-bomb.png": (of_chunks(chunk(b"IDAT", bomb), head=eight), ""),
+        "png-deep-pixel-bomb.png": (of_chunks(chunk(b"IDAT", bomb), head=sixteen), ""),
+        "png-exif.png": (of_chunks(chunk(b"eXIf", b"MM\0*\xff\xff\xff\xff"), body, head=eight), ""),
+        "png-long-chunk.png": (of_chunks(head=eight)[:33] + b"\x7f\xff\xff\xffeXIf", ""),
+        "png-frames.png": (of_chunks(chunk(b"acTL", b"\xff" * 8), body, head=eight), ""),
+        "jpeg-large.jpg": (patched(jpeg, frame, b"\xff\x00\xff\x00"), "bomb"),
+        "jpeg-empty.jpg": (patched(jpeg, frame, b"\0\0\0\0"), ""),
+        "webp-large.webp": (patched(webp, 21, b"\xff\xff\xff\x0f"), ""),
+        "gif-large.gif": (patched(gif, 6, b"\xff\xff\xff\xff"), "bomb"),
+        "gif-empty.gif": (patched(gif, 6, b"\0\0\0\0"), ""),
+        "bmp-large.bmp": (patched(bmp, 18, struct.pack("<II", 60_000, 60_000)), "bomb"),
+        "bmp-empty.bmp": (patched(bmp, 18, struct.pack("<II", 0, 0)), ""),
+        "tiff-good.tif": (page(strip=zlib.compress(bytes(8 * 8 * 6))), "read"),
+        "tiff-large.tif": (page(60_000, 60_000, strip=b""), "more than 67,108,864 pixels"),
+        "tiff-bands.tif": (page(8_000, 8_000, 60), "60 bands is more than"),
+        "tiff-empty.tif": (page(0, 8), "no image"),
+        "tiff-strip-bomb.tif": (page(strip=bomb), ""),
+        "tiff-float-strip-bomb.tif": (page(bits=32, kind=3, strip=bomb), ""),
+        "tiff-no-strip.tif": (page(), "are missing"),
+        "tiff-cycle.tif": (page(following=8 + 12 + 30, strip=zlib.compress(bytes(384))), ""),
+        "tiff-page-nowhere.tif": (page(first=1 << 31), ""),
+        "tiff-page-in-header.tif": (page(first=2), ""),
+        "tiff-huge-tag.tif": (page(also=((700, 1, 0xFFFFFFFF, 8),)), ""),
+        "tiff-huge-bits.tif": (page(also=((258, 3, 0x7FFFFFFF, 8),)), ""),
+        "tiff-many-samples.tif": (page(also=((277, 3, 1, 65_535),)), "tags are damaged"),
+        "tiff-textual-width.tif": (page(also=((256, 2, 4, 0x41414141),)), "its tags are damaged"),
+        "tiff-depths.tif": (page(bits=24), "24-bit integers"),
+        "tiff-complex.tif": (page(bits=64, kind=6), "complex numbers"),
+        "tiff-nan.tif": (by_tifffile(np.full((4, 4, 3), np.nan, "f4")), "not finite"),
+        "tiff-inf.tif": (by_tifffile(np.full((4, 4, 3), -np.inf, "f8")), "not finite"),
+        "tiff-no-tags.tif": (b"II*\0\x08\0\0\0\0\0\0\0\0\0", "its tags are damaged"),
+        "bigtiff-nowhere.tif": (b"II+\0\x08\0\0\0" + b"\xff" * 8, ""),
+        "text.tif": (b"II*\0this is no image, whatever it begins with", ""),
+    }  # fmt: skip
+    for name, whole in WHOLE.items():
+        content = whole()
+        made |= {f"cut-{k}-{name}": (content[: len(content) * k // 10], "left out") for k in range(10)}
+        made[f"whole-{name}"] = (content, "read")
+    return made
+
+
+CHILD = """
+import json, resource, sys, warnings
+from pathlib import Path
+resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
+warnings.simplefilter("ignore")
+from elegan.data.sources import open_data
+from elegan.errors import DataError
+for path in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        said = "read " + str(open_data(path).spec.shape)
+    except DataError as error:
+        said = "left out: " + str(error)
+    print(json.dumps([path.name, said]), flush=True)
+print(json.dumps(["", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024]))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory) -> dict[str, str]:
+    """What a process with 1.5 GiB of address space and a minute says of each file."""
+    folder = tmp_path_factory.mktemp("hostile")
+    for name, (content, _) in hostile().items():
+        (folder / name).write_bytes(content)
+    done = subprocess.run([sys.executable, "-c", CHILD, folder], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for noise in ("Traceback", "TiffTag", "TiffPage"):  # two libraries in C may say a word of their own
+        assert noise not in done.stderr
+    return dict(json.loads(line) for line in done.stdout.splitlines())
+
+
+def test_hostile_files_are_named_with_their_reason(answers):
+    expected = {name: word for name, (_, word) in hostile().items()}
+    assert expected.keys() == answers.keys() - {""}
+    for name, word in expected.items():
+        said = answers[name]
+        assert word in said, f"{name}: {said}"
+        assert "\n" not in said
+        if not said.startswith("read"):
+            assert f"{name!r} (" in said, said
+            assert len(said.split("(", 1)[1]) > 8, said
+
+
+def test_hostile_files_take_little_memory(answers):
+    assert answers[""] < 900  # MiB, at the most, of 1.5 GiB

@@ -17,7 +17,7 @@ import elegan.data
 from elegan.data.batches import Batches, place_seed
 from elegan.data.codec import ImageCodec, VectorCodec, codec_of
 from elegan.data.source import Source, image_field, label_field, vector_field
-from elegan.data.sources import known_data, open_data
+from elegan.data.sources import BUNDLED, open_data
 from elegan.errors import DataError, OptionError
 from elegan.spec import Field, Spec
 
@@ -132,7 +132,7 @@ def test_the_other_toys_have_their_shape():
     assert np.median(abs(off)) < 0.2
 
 
-@pytest.mark.parametrize("name", sorted(set(known_data()) - {"digits", "stacked-digits", "fashion"}))
+@pytest.mark.parametrize("name", sorted({*BUNDLED} - {"digits", "stacked-digits", "fashion"}))
 def test_toys_are_the_same_each_time_and_splits_differ(name):
     train, test = open_data(name), open_data(name, split="test")
     assert train.arrays["real"].shape == (50_000, 2)

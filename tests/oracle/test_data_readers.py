@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import elegan
 from elegan.data.sources import open_data
 from elegan.errors import DataError
 
@@ -74,13 +75,17 @@ def test_an_ambiguous_array_is_refused(tmp_path, shape):
 def test_float_arrays(tmp_path):
     path = tmp_path / "x.npy"
     levels = np.arange(256).reshape(4, 8, 8)
-    for values in (levels / 255, levels / 127.5 - 1, (levels / 255).astype(np.float32)):
-        np.save(path, values)
-        assert np.array_equal(open_data(path).arrays["real"][:, 0], levels)
-    for values in (levels / 255 * 1.01, levels.astype(float), levels / 127.5 - 1.1):
-        np.save(path, values)
-        with pytest.raises(DataError, match=r"scale them to \[0, 1\]"):
-            open_data(path)
+    for values in (levels / 255, levels / 127.5 - 1, levels * 3.7 - 90):
+        for kind in (np.float16, np.float32, np.float64):
+            np.save(path, values.astype(kind))
+            rows = open_data(path).arrays["real"]
+            assert rows.dtype == np.float32
+            assert np.array_equal(rows[:, 0], values.astype(kind).astype(np.float32))
+    np.save(path, levels / 255)
+    assert np.array_equal(open_data(path, bits="8").arrays["real"][:, 0], levels)
+    np.save(path, levels / 255 * 1.01)
+    with pytest.raises(DataError, match=r"must lie in \[0, 1\]"):
+        open_data(path, bits="8")
     vectors = np.random.default_rng(0).normal(3, 2, (50, 4))
     np.save(path, vectors)
     source = open_data(path)
@@ -207,6 +212,13 @@ def test_pairs_share_their_names(tmp_path):
     (tmp_path / "B" / "y.bmp").unlink()
     with pytest.raises(DataError, match="'y' is not in both 'A' and 'B'"):
         open_data(tmp_path)
+
+
+def test_samples_that_were_drawn_are_data(tmp_path, tiny_run):
+    """The sheet that lies beside them is none of them."""
+    written = elegan.sample(tiny_run, 5).save(tmp_path / "drawn")
+    assert written[0].name == "grid.png"
+    assert open_data(tmp_path / "drawn").arrays["real"].shape == (5, 1, 8, 8)
 
 
 def test_mixed_sizes_are_fitted_from_the_centre(tmp_path):

@@ -15,7 +15,7 @@ from elegan.exporting.provenance import SOURCE_TYPE, save_png
 from elegan.exporting.samples import GridListener, Samples, wanted_at
 from elegan.view.plane import HEAD, SIDE, Window, font, framed, panel, points
 from elegan.view.plane import MARGIN as EDGE
-from elegan.view.sheet import MARGIN, SMALL, image, sheet
+from elegan.view.sheet import MARGIN, SMALL, image, seen, sheet
 
 FACTS = {"game": "dcgan", "data": 'a "b" <c> & ü.npz', "step": 7, "seed": 3}
 
@@ -27,13 +27,13 @@ def pictures(n: int, channels: int, height: int, width: int) -> np.ndarray:
 # ---- the sheet
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("n", "columns"), [(1, None), (5, 2), (6, 3), (7, None), (12, 12), (3, 8)])
 @pytest.mark.parametrize(("height", "width"), [(8, 6), (SMALL, SMALL), (10, SMALL + 6)])
 def test_every_image_is_where_it_should_be(channels, n, columns, height, width):
     images = pictures(n, channels, height, width)
     made = sheet(images, columns)
-    assert made.mode == {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    assert made.mode == {1: "L", 3: "RGB"}[channels]
     scale = 2 if max(height, width) < SMALL else 1
     pixels = np.asarray(made).reshape(made.height, made.width, channels)
     covered = np.zeros(pixels.shape[:2], bool)
@@ -57,10 +57,30 @@ def test_a_sheet_left_to_itself_is_about_square():
     assert sheet(pictures(64, 1, 28, 28)).size == (8 * 58 + 2, 8 * 58 + 2)
 
 
-def test_other_channels_show_the_first():
-    one = pictures(1, 2, 5, 4)[0]
-    assert (np.asarray(image(one)) == one[0]).all()
-    assert image(one).mode == "L"
+@pytest.mark.parametrize(("channels", "shown"), [(2, 1), (4, 3), (5, 3), (13, 3)])
+def test_of_bands_without_a_meaning_the_first_are_shown(channels, shown):
+    images = pictures(2, channels, 80, 70)
+    assert (seen(images) == images[:, :shown]).all()
+    assert image(images[0]).mode == sheet(images).mode == {1: "L", 3: "RGB"}[shown]
+    left = np.asarray(image(images[0])).reshape(80, 70, shown)
+    assert (left == images[0, :shown].transpose(1, 2, 0)).all()
+    assert (np.asarray(sheet(images, 2)).reshape(84, 146, shown)[2:82, 2:72] == left).all()
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_alpha_is_shown_over_a_chequered_ground(mode):
+    images = pictures(1, len(mode), 80, 70)
+    size = (84, 74, len(mode) - 1)
+    images[0, -1, :40], images[0, -1, 40:60], images[0, -1, 60:] = 0, 255, 51
+    made = np.asarray(sheet(images, 1, mode=mode)).reshape(size)[2:-2, 2:-2].astype(float)
+    colours = images[0, :-1].transpose(1, 2, 0)
+    y, x = np.indices((80, 70)) // 8
+    ground = np.where((y + x) % 2, 204, 255)[..., None]
+    assert (made[:40] == ground[:40]).all()
+    assert (made[40:60] == colours[40:60]).all()
+    assert abs(made[60:] - (0.2 * colours[60:] + 0.8 * ground[60:])).max() <= 0.51
+    assert (np.asarray(image(images[0], mode)).reshape(made.shape) == made).all()
+    assert sheet(images, mode=mode).mode == mode.removesuffix("A")
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from elegan.errors import ElegantError, OptionError, nearest
+from elegan.errors import ElegantError, OptionError, nearest, plain
 
 VERBS = {
     "train": "train a game on data; alone, the best recipe on the bundled digits",
@@ -76,9 +76,9 @@ def _dispatch(tokens: list[str]) -> int:
 def _fail(line: str, code: int) -> int:
     if os.environ.get("ELEGAN_DEBUG"):
         traceback.print_exc()
-    sys.stderr.write("elegan: " + " ".join(line.split()) + "\n")  # whole, also beside other processes
+    sys.stderr.write("elegan: " + plain(" ".join(line.split())) + "\n")  # whole, also beside other processes
     return code
 
 
 def _say_warning(message: Warning | str, *_: Any) -> None:
-    print("elegan: warning: " + " ".join(str(message).split()), file=sys.stderr)
+    print("elegan: warning: " + plain(" ".join(str(message).split())), file=sys.stderr)

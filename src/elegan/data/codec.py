@@ -75,7 +75,7 @@ class ImageCodec:
         half = (self.high - self.low) / 2
         if self._whole:
             return rows.float().div_(half).sub_(1 + self.low / half)
-        return rows.sub(self.low).div_(half).sub_(1)  # floats may lie far from 0: nothing is lost in the difference
+        return rows.sub(half + self.low).div_(half)  # floats may lie far from 0: nothing is lost in the difference
 
     def decode(self, batch: Tensor) -> np.ndarray:
         """float (B, C, H, W) -> the same shape in the type of the data; what lies outside [-1, 1] is clamped."""
@@ -169,6 +169,12 @@ def eight_bits(field: Field, rows: np.ndarray) -> np.ndarray:
     return np.rint(share.clip(0, 1) * 255).astype(np.uint8)
 
 
+def mode_of(field: Field) -> str:
+    """What the channels of an image field are: L, LA, RGB, RGBA; nothing if two, four or more have no known meaning."""
+    known = field.about.get("codec", {}).get("mode", "")
+    return known or {1: "L", 3: "RGB"}.get(field.shape[0] or 0, "") if len(field.shape) == 3 else ""
+
+
 def codec_of(about: Field) -> Codec:
     """The codec of a field, rebuilt from the JSON in `field.about["codec"]`.
 
@@ -182,6 +188,10 @@ def codec_of(about: Field) -> Codec:
             return VectorCodec(tuple(made["shift"]), tuple(made["scale"]))
         case "label":
             return LabelCodec()
+        case "table" | "audio" | "video" | "token" as kind:
+            from elegan.data import codecs
+
+            return codecs.of_json(kind, made)
         case other:
-            known = nearest(str(other), ("image", "vector", "label"))
+            known = nearest(str(other), ("image", "vector", "label", "table", "audio", "video", "token"))
             raise DataError(f"a field of kind {about.kind!r} has the unknown codec {other!r}.{known}")

@@ -27,6 +27,7 @@ class Form:
     sides: bool = False  # each image is two, side by side: a pair a, b
     seconds: float | None = None  # length of a piece of audio
     rate: int | None = None  # samples per second of audio
+    mono: bool = False  # audio of several channels is mixed down to one
     frames: int | None = None  # length of a piece of video
     fps: float | None = None  # frames per second of video
     length: int | None = None  # of texts, in tokens
@@ -34,6 +35,7 @@ class Form:
     class_column: str | None = None  # column of a table that is the class
     holdout: float = 0.0  # share kept as the test split, by a hash of each sample's name
     without: str | None = None  # a list of samples to leave out, as 'elegan data clean' writes it
+    stream: bool = False  # tars of samples are read as they lie, each rank its own, and not packed
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Form":
@@ -67,7 +69,7 @@ class Form:
 
     def of_inputs(self) -> "Form":
         """The form for what a model is given to work on: brought to the same shape, and none of it held out."""
-        return replace(self, sides=False, class_column=None, holdout=0.0, without=None)
+        return replace(self, sides=False, class_column=None, holdout=0.0, without=None, stream=False)
 
     def to_json(self) -> dict[str, Any]:
         """What differs from the defaults; `Form.of` reads it."""

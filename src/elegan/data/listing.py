@@ -5,6 +5,7 @@ on one layout for all, and makes a row of each.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO, Protocol
@@ -30,6 +31,10 @@ class Layout:
     dtype: str
     about: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def row_bytes(self) -> int:
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
 
 class Decoder(Protocol):
     """Files of one kind to rows. A record without state, called from several threads at once."""
@@ -38,7 +43,8 @@ class Decoder(Protocol):
     version: int  # raised whenever the same file gives another row, so that nothing cached is taken for it
 
     def look(self, files: Sequence[BinaryIO]) -> Any:
-        """What the headers say. Errors: whatever a library raises on damaged bytes; `ValueError` with the reason."""
+        """What the headers say, hashable. Errors: whatever a library raises on damaged bytes; `ValueError` with the
+        reason."""
         ...
 
     def settle(self, looks: Sequence[tuple[str, Any]], *, name: str) -> Layout:

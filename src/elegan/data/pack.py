@@ -1,21 +1,21 @@
-"""From a listing to rows: in memory if they are few, else in a store that is packed once and found again."""
+"""From a listing to rows: what the headers say, what the files hold, and what is done about those that are bad.
+
+Few rows are kept in memory; more go into a store, see `keep.py`.
+"""
 
 import contextlib
-import json
+import errno
 import os
-import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from elegan.data import store
-from elegan.data.form import Form
 from elegan.data.listing import Layout, Listing, Progress, Sample, silent
 from elegan.data.source import Source, label_field
 from elegan.data.tree import Entry, passed_over
@@ -24,9 +24,9 @@ from elegan.spec import Field, Spec
 
 BAD = 0.1  # share of the samples that may be unreadable, but always one
 FEW = 512  # samples that are decoded each time instead of being packed
-JOURNAL_SECONDS = 5.0
-CHUNK = 8  # samples a thread takes at a time
-LABEL = Layout((), "int64")
+CHUNK = 8  # samples a thread takes at a time, or fewer if they are large
+AHEAD = 1 << 22  # bytes of them
+OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # no fault of the file that is being opened
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Survey:
     @property
     def row_bytes(self) -> int:
         """Of one sample of every field."""
-        return sum(int(np.prod(x.shape, dtype=np.int64)) * np.dtype(x.dtype).itemsize for x in self.layouts.values())
+        return sum(layout.row_bytes for layout in self.layouts.values())
 
 
 def survey(listing: Listing, progress: Progress = silent) -> Survey:
@@ -48,6 +48,7 @@ def survey(listing: Listing, progress: Progress = silent) -> Survey:
     Errors: `DataError` if too many cannot be read, or their sizes are mixed and none is asked for.
     """
     looks: dict[str, dict[int, Any]] = {field: {} for fields in listing.fields.values() for field in fields}
+    same: dict[Any, Any] = {}  # most files look alike: each look is kept once
     found = Survey({}, {stream: {} for stream in listing.streams})
     total, seen = sum(len(samples) for samples in listing.streams.values()), 0
     with quiet():
@@ -62,7 +63,7 @@ def survey(listing: Listing, progress: Progress = silent) -> Survey:
                     found.faults[stream][place] = those
                     continue
                 for field, look in zip(fields, those, strict=True):
-                    looks[field][place] = look
+                    looks[field][place] = same.setdefault(look, look)
         tolerate(listing, found.faults)
         for stream, fields in listing.fields.items():
             for field in fields:
@@ -129,13 +130,15 @@ def _each(
             with contextlib.ExitStack() as stack:
                 answers.append(ask(field, [stack.enter_context(file) for file in listing.open(part)]))
         except Exception as error:  # decoders fed damaged bytes raise what they like
+            if isinstance(error, OSError) and error.errno in OURS:
+                raise
             return f"{part[0].path!r}: {reason_of(error)}" if part is not parts[0] else reason_of(error)
     return answers
 
 
 def decoded(
     listing: Listing, stream: str, found: Survey, start: int = 0
-) -> Iterator[tuple[int, Sample, list[np.ndarray] | str]]:
+) -> Generator[tuple[int, Sample, list[np.ndarray] | str], None, None]:
     """The samples of a stream from a place on, in order, decoded by as many threads as there are cores: decoders let go
     of the interpreter. Only so much is decoded ahead that memory stays bounded."""
     samples, faults = listing.streams[stream], found.faults[stream]
@@ -144,7 +147,8 @@ def decoded(
     def some(places: range) -> list[list[np.ndarray] | str]:
         return [faults[k] if k in faults else read_sample(listing, stream, samples[k], found.layouts) for k in places]
 
-    chunks = iter([range(k, min(k + CHUNK, len(samples))) for k in range(start, len(samples), CHUNK)])
+    chunk = max(1, min(CHUNK, AHEAD // max(1, found.row_bytes)))
+    chunks = (range(k, min(k + chunk, len(samples))) for k in range(start, len(samples), chunk))
     ahead: deque[tuple[range, Future[list[list[np.ndarray] | str]]]] = deque()
     with quiet(), ThreadPoolExecutor(workers) as pool:
         try:
@@ -165,8 +169,17 @@ def _first(ahead: Any, samples: Sequence[Sample]) -> Iterator[tuple[int, Sample,
 
 
 def in_memory(listing: Listing, progress: Progress = silent) -> Source:
-    """The rows of a listing as arrays. Errors: `DataError` as `survey`, or if a class is left without a sample."""
+    """The rows of a listing as arrays.
+
+    Errors: `DataError` as `survey`, or if a class is left without a sample; `ResourceError` if memory has no room.
+    """
     found = survey(listing, progress)
+    wanted, free = 2 * found.row_bytes * max(len(samples) for samples in listing.streams.values()), store.memory()
+    if wanted > free:
+        raise ResourceError(
+            f"{listing.name!r} would take {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} are free: use a smaller "
+            "--size, or let ELEGAN_CACHE name a folder that can be written, where it is packed."
+        )
     arrays: dict[str, np.ndarray] = {}
     ranges: dict[str, tuple[float, float]] = {}
     names: list[str] = []
@@ -187,111 +200,13 @@ def in_memory(listing: Listing, progress: Progress = silent) -> Source:
         if listing.classes:
             arrays["label"] = np.array(labels, np.int64)
     spec = spec_of(listing, found, arrays.get("label"), ranges)
-    _kept(listing, {stream: len(arrays[fields[0]]) for stream, fields in listing.fields.items()})
+    some_kept(listing, {stream: len(arrays[fields[0]]) for stream, fields in listing.fields.items()})
     left = left_out(listing, found.faults)
     counts = {field: len(rows) for field, rows in arrays.items()}
     return Source(
         listing.name, spec, arrays, describe(listing, spec, counts), left_out=left, names=names,
         own_split=listing.own_split,
     )  # fmt: skip
-
-
-def to_store(splits: Mapping[str, Listing | Source], path: Path, progress: Progress = silent, *, form: Form) -> None:
-    """Pack splits, each a listing or rows that need no decoding, into a store at a path; go on where an earlier try was
-    stopped.
-
-    Errors: `DataError` as `in_memory`; `ResourceError` if the disk is full or refuses.
-    """
-    try:
-        with store.being_written(path) as part:
-            if part is None:
-                return
-            made = {
-                split: _copy(found, split, part) if isinstance(found, Source) else _pack(found, split, part, progress)
-                for split, found in splits.items()
-            }
-            name = next(iter(splits.values())).name
-            store.publish(part, path, {"name": name, "form": form.to_json(), "splits": made})
-    except OSError as error:
-        raise ResourceError(
-            f"{str(path)!r} cannot be written ({error.strerror or error}): make room, or choose another place; "
-            "what is packed so far is kept."
-        ) from error
-
-
-def _copy(source: Source, split: str, part: Path) -> dict[str, Any]:
-    """Write rows that are there already; what the manifest says of them."""
-    made = {}
-    store.free_for(part, sum(rows.nbytes for rows in source.arrays.values()))
-    for field, rows in source.arrays.items():
-        column = store.Column(part / f"{split}-{field}.npy", Layout(rows.shape[1:], rows.dtype.str))
-        for row in rows:
-            column.append(row)
-        made[field] = column.finish()
-    return {
-        "about": source.about, "spec": source.spec.to_json(), "fields": made, "left_out": list(source.left_out),
-    }  # fmt: skip
-
-
-def _pack(listing: Listing, split: str, part: Path, progress: Progress) -> dict[str, Any]:
-    """Write the arrays of one split; what the manifest says of it."""
-    found, key = survey(listing, progress), f"{listing.fingerprint} {store.FORMAT}"
-    total = sum(len(samples) for samples in listing.streams.values())
-    store.free_for(part, total * found.row_bytes)
-    journal = _journal(part / f"{split}-{store.JOURNAL}", key)
-    made: dict[str, Any] = {}
-    labels: np.ndarray | None = None
-    ranges: dict[str, tuple[float, float]] = {}
-    for stream, samples in listing.streams.items():
-        state = journal["streams"].setdefault(stream, {"done": 0, "faults": {}, "columns": {}, "ranges": {}})
-        found.faults[stream].update({int(k): reason for k, reason in state["faults"].items()})
-        layouts = {field: found.layouts[field] for field in listing.fields[stream]}
-        layouts |= {"label": LABEL} if listing.classes else {}
-        columns = {
-            field: store.Column(part / f"{split}-{field}.npy", layout, state["columns"].get(field))
-            for field, layout in layouts.items()
-        }
-        saved = time.monotonic()
-        for place, sample, rows in decoded(listing, stream, found, state["done"]):
-            if isinstance(rows, str):
-                found.faults[stream][place] = state["faults"][str(place)] = rows
-                tolerate(listing, found.faults)
-            else:
-                for (field, column), row in zip(columns.items(), [*rows, np.array(sample.label)], strict=False):
-                    column.append(row)
-                    if row.dtype.kind == "f":
-                        state["ranges"][field] = _wider(state["ranges"].get(field), row)
-            state["done"] = place + 1
-            progress("packing", place + 1, len(samples))
-            if time.monotonic() - saved > JOURNAL_SECONDS:
-                state["columns"] = {field: column.sync() for field, column in columns.items()}
-                store.write_synced(part / f"{split}-{store.JOURNAL}", json.dumps(journal).encode())
-                saved = time.monotonic()
-        made |= {field: column.finish() for field, column in columns.items()}
-        ranges |= {field: tuple(pair) for field, pair in state["ranges"].items()}
-        if listing.classes:
-            labels = np.load(part / f"{split}-label.npy")
-    (part / f"{split}-{store.JOURNAL}").unlink(missing_ok=True)
-    _kept(listing, {stream: made[fields[0]]["shape"][0] for stream, fields in listing.fields.items()})
-    spec = spec_of(listing, found, labels, ranges)
-    return {
-        "about": describe(listing, spec, {field: about["shape"][0] for field, about in made.items()}),
-        "spec": spec.to_json(), "fields": made, "left_out": left_out(listing, found.faults),
-    }  # fmt: skip
-
-
-def _journal(path: Path, key: str) -> dict[str, Any]:
-    """How far an earlier try came, if it was of the same data; else a new journal."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        said = json.loads(path.read_bytes())
-        if said["key"] == key:
-            return said
-    return {"key": key, "streams": {}}
-
-
-def _wider(known: Sequence[float] | None, row: np.ndarray) -> list[float]:
-    low, high = spread(row)
-    return [low, high] if known is None else [min(known[0], low), max(known[1], high)]
 
 
 def spread(rows: np.ndarray) -> tuple[float, float]:
@@ -315,7 +230,7 @@ def spec_of(
     return Spec(**fields)
 
 
-def _kept(listing: Listing, counts: Mapping[str, int]) -> None:
+def some_kept(listing: Listing, counts: Mapping[str, int]) -> None:
     for stream, count in counts.items():
         if not count:
             where = "" if stream == "main" else f" in {stream!r}"

@@ -2,13 +2,14 @@
 
 The rule of `holdout`: a sample is in the test split if the BLAKE2b hash of its name, as a share of 2⁶⁴, is below it.
 The name is the path of its first file below the root, or its row's number. So a sample stays where it is when others
-come or go, on every machine.
+come or go, on every machine. Pieces of one recording or film, `a.wav#3`, are all where `a.wav` is.
 """
 
 import csv
 import hashlib
+import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from elegan.data.listing import Listing
 from elegan.data.source import Source
 from elegan.errors import DataError, NoSplitError
 from elegan.spec import Spec
+
+PIECE = re.compile(r"#\d+$")  # the number of a piece
+KEPT = re.compile("yes|y|x|true|1|keep", re.IGNORECASE)  # what people write into the column `keep` of a list
 
 
 @dataclass(frozen=True)
@@ -56,23 +60,30 @@ class Selection:
             return source
         arrays: dict[str, np.ndarray] = {}
         known: set[str] = set()
+        main: list[str] = []  # names of what stays, so that it keeps them
         for stream in {field.stream for field in source.spec.values()}:
             fields = [name for name, field in source.spec.items() if field.stream == stream]
             names = source.names if stream == "main" and source.names else range(len(source.arrays[fields[0]]))
             names = [str(name) for name in names]
             known.update(names)
             kept = [k for k, name in enumerate(names) if name not in self.left and (not held or self.holds(name))]
+            main = [names[k] for k in kept] if stream == "main" else main
             arrays.update({field: np.ascontiguousarray(source.arrays[field][kept]) for field in fields})
         self._told(source.name, known)
         if "label" in arrays:
             label = source.spec["label"]
             counts = tuple(np.bincount(arrays["label"], minlength=label.classes).tolist())
             source = replace(source, spec=Spec(**{**source.spec, "label": replace(label, counts=counts)}))
-        return replace(source, arrays=arrays, names=(), sealed="", about=f"{source.about}{self._words(held)}")
+        return replace(source, arrays=arrays, names=main, sealed="", about=f"{source.about}{self._words(held)}")
+
+    def among(self, names: Sequence[str]) -> list[int]:
+        """Which of some samples are meant, by the rule and the list."""
+        return [k for k, name in enumerate(names) if name not in self.left and (not self.holdout or self.holds(name))]
 
     def holds(self, name: str) -> bool:
         """Whether a sample of that name is in the split, by the rule."""
-        digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+        whole = PIECE.sub("", name)
+        digest = hashlib.blake2b(whole.encode("utf-8", "surrogateescape"), digest_size=8).digest()
         return (int.from_bytes(digest, "big") / 2**64 < self.holdout) == (self.split == "test")
 
     def _must_have(self, name: str, own_split: bool) -> None:
@@ -95,11 +106,17 @@ class Selection:
 
 
 def read_names(path: Path) -> frozenset[str]:
-    """The names on a list: the column `name` of a CSV file, as `elegan data clean` writes it and people edit it."""
+    """The names on a list: the column `name` of a CSV file, as `elegan data clean` writes it and people edit it: a line
+    that is gone, or that says yes in the column `keep`, names a sample that stays."""
     try:
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-            rows: list[dict[str, Any]] = list(csv.DictReader(file))
-        return frozenset(row["name"] for row in rows if row["name"])
+            table = csv.DictReader(file)
+            rows: list[dict[str, Any]] = list(table)
+            if "name" not in (table.fieldnames or ()):
+                raise KeyError("name")
+        left = [row for row in rows if not KEPT.fullmatch((row.get("keep") or "").strip())]
+        return frozenset(row["name"] for row in left if row["name"])
     except (OSError, KeyError, TypeError, csv.Error, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or "it has no column 'name'"
+        reason = str(error) if isinstance(error, csv.Error) else getattr(error, "strerror", None)
+        reason = reason or "it has no column 'name'"
         raise DataError(f"{str(path)!r} is no list of samples ({reason}): make it by 'elegan data clean'") from error

@@ -22,11 +22,12 @@ class Source:
     name: what the user typed, or the bundled name.
     spec: the fields; `Field.about` holds each field's codec.
     arrays: field -> raw rows: images (N, C, H, W) of uint8, uint16 or float32, vectors (N, D) of float32, int64 labels
-        (N,); they may be mapped from a file, and are never written to.
+        (N,); they may be mapped from a file, and are never written to. Of a stream they are `shards.Streamed`, which
+        reads the rows that it is asked for.
     about: one line for people: what, how many, where from.
     sealed: the fingerprint, where it is known without reading every byte. left_out: (name, reason) of samples that
         could not be read. names: of the samples of the stream `main`, where they have names. own_split: whether the
-        data itself says what is for testing.
+        data itself says what is for testing. cuts: of a stream, the first row of each of its files.
     Errors: `DataError` if a field is empty, or if the fields of a stream differ in length.
     """
 
@@ -38,6 +39,7 @@ class Source:
     left_out: Sequence[tuple[str, str]] = ()
     names: Sequence[str] = ()
     own_split: bool = False
+    cuts: Sequence[int] = ()
 
     def __post_init__(self) -> None:
         first: dict[str, str] = {}  # stream -> its first field

@@ -8,6 +8,7 @@ import io
 import os
 import tarfile
 import tempfile
+import weakref
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,8 @@ from typing import Any, BinaryIO, Protocol
 
 from elegan.errors import DataError
 
-ROOMY = 1 << 30  # bytes that may unpack from anything; beyond them, no more than
+ROOMY = 1 << 30  # bytes that an archive may unpack to from anything; beyond them, no more than
+FILE = 1 << 26  # the same of one file in it, which is unpacked in memory
 SWELL = 200  # times the packed size, or it is taken for a bomb
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 OUT = "a link that leads out of it"
@@ -91,7 +93,13 @@ class Folder:
         self.entries, self.passed = tuple(sorted(entries, key=lambda entry: entry.parts)), tuple(passed)
 
     def open(self, entry: Entry) -> BinaryIO:
-        return open(entry.place, "rb")
+        """Errors: `ValueError` if it is not the file that was listed any more."""
+        file = open(entry.place, "rb")  # noqa: SIM115 (whoever asks for it closes it)
+        about = os.fstat(file.fileno())
+        if (about.st_size, str(about.st_mtime_ns)) != (entry.size, entry.stamp):
+            file.close()
+            raise ValueError("it has changed since it was listed")
+        return file
 
 
 def passed_over(passed: Sequence[tuple[str, str]]) -> str:
@@ -137,13 +145,16 @@ class Zip:
         self.root = str(path)
         try:
             self._zip = zipfile.ZipFile(path)
+        except PermissionError:
+            raise
         except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
             raise DataError(f"{str(path)!r} is no whole zip file ({_line(error)}): fetch it again") from error
         entries: dict[tuple[str, ...], Entry] = {}
         passed = []
         for info in self._zip.infolist():
-            parts = _parts(info.filename)
-            if info.is_dir() or parts is None:
+            name = info.filename if "/" in info.filename else info.filename.replace("\\", "/")  # as some Windows tools
+            parts = _parts(name)
+            if name.endswith("/") or parts is None:
                 continue
             if isinstance(parts, tuple):
                 reason = _unwanted(info)
@@ -174,7 +185,7 @@ def _unwanted(info: zipfile.ZipInfo) -> str:
         return "encrypted"
     if (info.external_attr >> 16) & 0o170000 == 0o120000:
         return "a link"
-    if info.file_size > ROOMY and info.file_size > SWELL * info.compress_size:
+    if info.file_size > FILE and info.file_size > SWELL * info.compress_size:
         return f"unpacks to {info.file_size:,} bytes, over {SWELL} times its size"
     return ""
 
@@ -185,6 +196,7 @@ class Tar:
     def __init__(self, path: Path):
         self.root = str(path)
         self._file = _plain(path)
+        weakref.finalize(self, self._file.close)
         entries: dict[tuple[str, ...], Entry] = {}
         passed = []
         try:
@@ -203,7 +215,7 @@ class Tar:
             self._file.seek(end)
             if self._file.read(512) != bytes(512):  # the library takes a damaged header for the end
                 raise tarfile.ReadError("it ends before its end")
-        except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        except (OSError, EOFError, ValueError, RecursionError, tarfile.TarError) as error:  # headers of headers recurse
             raise DataError(f"{str(path)!r} is no whole tar file ({_line(error)}): fetch it again") from error
         self.entries, self.passed = tuple(sorted(entries.values(), key=lambda e: e.parts)), tuple(passed)
 
@@ -212,6 +224,9 @@ class Tar:
         if len(content) != entry.size:
             raise ValueError("its entry in the tar is cut short")
         return io.BytesIO(content)
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _plain(path: Path) -> BinaryIO:
@@ -231,10 +246,12 @@ def _plain(path: Path) -> BinaryIO:
             while block := packed.read(1 << 20):
                 plain.write(block)  # type: ignore[arg-type]
                 if plain.tell() > most:
+                    plain.close()
                     raise DataError(f"{str(path)!r} unpacks to over {SWELL} times its size: not unpacked")
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         plain.close()
         raise DataError(f"{str(path)!r} cannot be unpacked ({_line(error)}): fetch it again") from error
+    plain.seek(0)
     return plain  # type: ignore[return-value]
 
 

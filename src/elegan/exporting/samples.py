@@ -12,9 +12,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from elegan.data.codec import codec_of, eight_bits
+from elegan.data.codec import codec_of, eight_bits, mode_of
+from elegan.data.codecs import CODECS, write_rows
+from elegan.data.readers.deep import INSTALLED
 from elegan.errors import ResourceError, RunInUseError
-from elegan.exporting.provenance import marks, save_png
+from elegan.exporting.provenance import marks, note, save_png, save_png16, save_tiff
 from elegan.game import Game
 from elegan.spec import Field, Spec
 from elegan.tasks.generate import draw
@@ -22,13 +24,13 @@ from elegan.tasks.judge import verdict
 from elegan.tasks.translate import translate
 from elegan.training.loop import Event
 from elegan.view.plane import Window, points
-from elegan.view.sheet import image, sheet
+from elegan.view.sheet import seen, sheet
 
 POINTS = 1_000  # of a picture of the plane, drawn and real each
 
 
 class Samples:
-    """Samples a model made: `values` as the data has them, uint8 (N, C, H, W) or float32 (N, D)."""
+    """Samples a model made: `values` as the data has them, images (N, C, H, W) or float32 (N, D)."""
 
     def __init__(
         self,
@@ -52,14 +54,17 @@ class Samples:
     def picture(self) -> Image.Image | None:
         """All samples as one picture; None if they are neither images nor points in the plane."""
         if self.field.kind == "image":
-            return sheet(eight_bits(self.field, self.values), self.columns, self.names)
+            return sheet(eight_bits(self.field, self.values), self.columns, self.names, mode=mode_of(self.field))
         if is_plane(self.field):
             return points(self.values)
         return None
 
     def save(self, out: Path | str) -> list[Path]:
-        """Write `grid.png` and one PNG per image, or `samples.csv` for vectors, into a new or empty directory.
+        """Write `grid.png` and one file per image, or `samples.csv` for vectors, into a new or empty directory.
 
+        Images are written in the depth and channels of the data: grey and RGB, with alpha or without, of 8 and 16 bits
+        as PNG; floats and other numbers of bands as TIFF, or without the extra `images` all of them in `samples.npy`.
+        Tables, sound, film and texts are written as their codecs say, in the form of what they imitate.
         Raises `RunInUseError` if it is not empty, `ResourceError` if it cannot be written.
         """
         folder = Path(out)
@@ -71,9 +76,9 @@ class Samples:
             if (picture := self.picture()) is not None:
                 written.append(save_png(picture, folder / "grid.png", self.facts))
             if self.field.kind == "image":
-                width = max(5, len(str(len(self))))
-                for k, value in enumerate(self.values):
-                    written.append(save_png(image(value), folder / f"{k:0{width}d}.png", {**self.facts, "sample": k}))
+                written += self._save_images(folder)
+            elif self.field.about.get("codec", {}).get("kind") in CODECS:
+                written += write_rows(self.field, self.values, folder, note(self.facts))
             else:
                 written.append(folder / "samples.csv")
                 with written[-1].open("w", newline="") as file:
@@ -82,6 +87,24 @@ class Samples:
             raise ResourceError(
                 f"{folder} cannot be written ({error.strerror or error}); choose another --out."
             ) from error
+        return written
+
+    def _save_images(self, folder: Path) -> list[Path]:
+        mode, width = mode_of(self.field), max(5, len(str(len(self))))
+        png = bool(mode) and self.values.dtype != np.float32
+        if not png and not INSTALLED:
+            np.save(folder / "samples.npy", self.values)
+            return [folder / "samples.npy"]
+        written = []
+        for k, value in enumerate(self.values):
+            path, facts = folder / f"{k:0{width}d}{'.png' if png else '.tif'}", {**self.facts, "sample": k}
+            if not png:
+                written.append(save_tiff(value, mode, path, facts))
+            elif value.dtype == np.uint16:
+                written.append(save_png16(value, path, facts))
+            else:
+                pixels = value[0] if len(value) == 1 else np.ascontiguousarray(value.transpose(1, 2, 0))
+                written.append(save_png(Image.fromarray(pixels), path, facts))
         return written
 
     def _repr_png_(self) -> bytes | None:
@@ -100,7 +123,7 @@ def wanted_at(step: int) -> bool:
 
 def is_plane(field: Field) -> bool:
     """Whether a field holds points in the plane."""
-    return field.kind == "vector" and tuple(field.shape) == (2,)
+    return field.kind == "vector" and tuple(field.shape) == (2,) and "groups" not in field.about
 
 
 def shown_rows(spec: Spec, rows: int) -> int:
@@ -162,7 +185,7 @@ class GridListener:
             label = [k % spec.classes for k in range(8 * columns)] if game.labelled else None
             field = spec["real"]
             values = eight_bits(field, codec_of(field).decode(draw(game, 8 * columns, seed=self.seed, label=label)))
-            return sheet(values, columns)
+            return sheet(values, columns, mode=mode_of(field))
         if "generation" in game.tasks and "real" in spec and is_plane(spec["real"]):
             return points(**plane(game, self.batch, self.seed), title=f"step {step:,}")
         if "translation" in game.tasks:
@@ -171,7 +194,10 @@ class GridListener:
                 before = self.batch[source][:8]
                 after = translate(game, before, direction=direction)
                 parts += [
-                    eight_bits(spec[f], codec_of(spec[f]).decode(x)) for f, x in ((source, before), (target, after))
+                    seen(eight_bits(spec[f], codec_of(spec[f]).decode(x)), mode_of(spec[f]))
+                    for f, x in ((source, before), (target, after))
                 ]
-            return sheet(np.concatenate(parts), columns=len(parts[0]))
+            most = max(part.shape[1] for part in parts)
+            same = [part.repeat(most // part.shape[1], axis=1) for part in parts]  # grey beside colours
+            return sheet(np.concatenate(same), columns=len(parts[0]))
         return None

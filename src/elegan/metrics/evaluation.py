@@ -28,8 +28,9 @@ from elegan.training.distributed import world
 def score(names: Sequence[str], compared: Compared, subject: str, *, intervals: bool = True) -> list[Score]:
     """The scores of such metrics. One that cannot be had is null, with a note that says why."""
     c, found = compared, []
+    fed = f"{c.real.input}; {c.real.levels}" if c.real.levels else c.real.input
     base = Protocol(
-        c.real.embedder, c.real.weights, c.real.input, c.real.name, c.real.fingerprint, c.real.count, c.drawn.count,
+        c.real.embedder, c.real.weights, fed, c.real.name, c.real.fingerprint, c.real.count, c.drawn.count,
         seed=c.seed, versions=versions(),
     )  # fmt: skip
     for k, name in enumerate(names):

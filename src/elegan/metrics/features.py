@@ -21,12 +21,13 @@ import safetensors
 from safetensors.numpy import load as load_arrays
 from safetensors.numpy import save as save_arrays
 
-from elegan.data.codec import eight_bits
+from elegan.data.codec import eight_bits, mode_of
 from elegan.data.source import Source
 from elegan.embedders import Embedder
 from elegan.errors import CheckpointError, DataError, ResourceError
 from elegan.metrics.frechet import Moments
 from elegan.metrics.neighbours import nearest
+from elegan.spec import Field
 from elegan.training.distributed import World, world
 
 PORTION = 2_048  # samples that are read or drawn, and embedded, at a time; a multiple of what one draws at a time
@@ -47,6 +48,7 @@ class Set:
 
     name: what it is, for people and protocols. shape: of one sample. rows(start, stop): raw rows, uint8 (N, C, H, W) or
     float32 (N, D). labels: int64 (N,) or None. fingerprint: SHA-256 of the rows where that is known beforehand.
+    levels: which values the 8 bits of deeper images stand for. mode: what the channels of images are, if that is known.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Set:
     rows: Callable[[int, int], np.ndarray]
     labels: np.ndarray | None = None
     fingerprint: str = ""
+    levels: str = ""
+    mode: str = ""
 
     def all(self) -> np.ndarray:
         """Every row, in memory."""
@@ -66,17 +70,55 @@ def of_arrays(name: str, rows: np.ndarray, labels: np.ndarray | None = None, fin
     return Set(name, rows.shape[1:], len(rows), lambda start, stop: rows[start:stop], labels, fingerprint)
 
 
-def of_source(source: Source, split: str, count: int | None = None, *, seed: int = 0) -> Set:
-    """The field `real` of a source, images in 8 bits; with a count, so many rows, chosen by the seed, in their order.
+def of_source(
+    source: Source, split: str, count: int | None = None, *, seed: int = 0, levels: Field | None = None
+) -> Set:
+    """The field `real` of a source, images in 8 bits; with a count, so many rows, chosen by the seed, in their order;
+    of a stream the first.
 
+    levels: a field whose codec says which values the levels of deeper images of its type stand for, lest two sides of a
+        comparison differ in it; by default the source's own.
     Raises `DataError` if there is no such field.
     """
     if "real" not in source.spec:
         raise DataError(f"{source.name!r} has fields {', '.join(source.spec)}; give a folder of images of one side.")
-    labels, field, raw = source.arrays.get("label"), source.spec["real"], source.arrays["real"]
-    whole = of_arrays(f"{source.name} ({split})", raw, labels, source.fingerprint)
-    whole = replace(whole, rows=lambda start, stop: eight_bits(field, raw[start:stop]))
+    raw, field = source.arrays["real"], levelled(source.spec["real"], levels)
+    whole = of_images(
+        f"{source.name} ({split})", raw, field, source.arrays.get("label"), fingerprint=source.fingerprint
+    )
+    if source.cuts and count is not None:  # to choose among all of a stream would be to read it all
+        first, labels = min(count, whole.count), whole.labels
+        labels = None if labels is None else labels[:first]
+        return replace(whole, count=first, labels=labels, fingerprint=f"{whole.fingerprint} first {first}")
     return whole if count is None else some(whole, count, seed)
+
+
+def of_images(
+    name: str, raw: np.ndarray, field: Field, labels: np.ndarray | None = None, *, fingerprint: str = ""
+) -> Set:
+    """The set of raw rows of a field, images in 8 bits by its codec; deeper ones have a fingerprint of their own."""
+    said = levels_of(field)
+    if said and fingerprint:
+        fingerprint = hashlib.sha256(f"{fingerprint} {said}".encode()).hexdigest()
+    whole = of_arrays(name, raw, labels, fingerprint)
+    rows = (lambda start, stop: eight_bits(field, raw[start:stop])) if said else whole.rows
+    return replace(whole, rows=rows, levels=said, mode=mode_of(field))
+
+
+def levelled(field: Field, levels: Field | None) -> Field:
+    """A field with the codec of another, if both are images of one type."""
+    mine, other = (known.about.get("codec", {}) if known else {} for known in (field, levels))
+    if field.kind != "image" or mine.get("dtype") != other.get("dtype"):
+        return field
+    return replace(field, about={**field.about, "codec": {**other, "mode": mine.get("mode", "")}})
+
+
+def levels_of(field: Field) -> str:
+    """Which values the 8 bits of deeper images stand for, in words; nothing of others."""
+    codec = field.about.get("codec", {})
+    if field.kind != "image" or codec.get("dtype", "uint8") == "uint8":
+        return ""
+    return f"{codec['dtype']} from {codec['low']:.6g} to {codec['high']:.6g} as 8 bits"
 
 
 def some(samples: Set, count: int, seed: int) -> Set:
@@ -86,14 +128,15 @@ def some(samples: Set, count: int, seed: int) -> Set:
     rows, labels = samples.all(), samples.labels
     chosen = np.sort(np.random.default_rng(seed).permutation(samples.count)[:count])
     fingerprint = hashlib.sha256(f"{samples.fingerprint} {count} {seed}".encode()).hexdigest()
-    return of_arrays(samples.name, rows[chosen], None if labels is None else labels[chosen], fingerprint)
+    those = of_arrays(samples.name, rows[chosen], None if labels is None else labels[chosen], fingerprint)
+    return replace(those, levels=samples.levels, mode=samples.mode)
 
 
 @dataclass(frozen=True)
 class Features:
     """What an embedder made of a set: values (N, d) float32, class probabilities (N, K) float32 or None.
 
-    Saved statistics have moments and no values.
+    Saved statistics have moments and no values. levels: as of `Set`.
     """
 
     name: str
@@ -105,6 +148,7 @@ class Features:
     values: np.ndarray | None = None
     probabilities: np.ndarray | None = None
     saved: Moments | None = None
+    levels: str = ""
 
     @property
     def width(self) -> int:
@@ -139,7 +183,7 @@ def features_of(
     place = _place(samples, embedder) if keep and samples.fingerprint else None
     found = _remembered(place) if place is not None else None
     if all(peers.gather(found is not None)) and found is not None:  # all ranks or none, lest some wait for the others
-        return Features(*about, *found)
+        return Features(*about, *found, levels=samples.levels)
     starts = range(0, samples.count, PORTION)
     mine: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
     for start in starts[peers.rank :: peers.size]:
@@ -152,7 +196,7 @@ def features_of(
     probabilities = None if known[0] is None else np.concatenate([p for p in known if p is not None])
     if place is not None and peers.rank == 0 and values.nbytes <= LARGEST:
         _remember(place, values, probabilities)
-    return Features(*about, values, probabilities)
+    return Features(*about, values, probabilities, levels=samples.levels)
 
 
 def cache_folder() -> Path:
@@ -199,7 +243,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 def save_statistics(path: Path, features: Features) -> None:
     """Write moments and what they are of, as .safetensors. Raises `ResourceError` if the disk refuses."""
-    about = {name: getattr(features, name) for name in (*ABOUT, "count")}
+    about = {name: getattr(features, name) for name in (*ABOUT, "count", "levels")}
     moments = features.moments
     arrays = {"mean": moments.mean, "covariance": np.ascontiguousarray(moments.covariance)}
     body = save_arrays(arrays, {"format": SCHEMA, "about": json.dumps(about)})
@@ -225,7 +269,7 @@ def read_statistics(path: Path) -> Features:
         with safetensors.safe_open(path, "np") as file:
             about = json.loads((file.metadata() or {})["about"])
             moments = Moments.given(about["count"], file.get_tensor("mean"), file.get_tensor("covariance"))
-        count, words = about.pop("count"), {name: about[name] for name in ABOUT}
+        count, words = about.pop("count"), {"levels": about.get("levels", ""), **{name: about[name] for name in ABOUT}}
         if type(count) is not int or not all(isinstance(word, str) for word in words.values()):
             raise ValueError("what it says of itself is not what it should be")
         return Features(count=count, **words, saved=moments)

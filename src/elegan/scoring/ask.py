@@ -16,6 +16,7 @@ from elegan.metrics.human import Judged, judged_by, summary
 from elegan.metrics.protocol import Protocol, Score, versions
 from elegan.scoring.evaluate import Evaluation, resolve, written
 from elegan.view.people import People, serve
+from elegan.view.sheet import seen
 
 FOLDER = "people"
 STYLES = {"one": "one", "two": "pair"}
@@ -54,11 +55,11 @@ def ask(
     home = Path(out) if out is not None else found.home
     if home is None:
         raise OptionError("say where to keep the answers by --out.")
-    shown = real.all()
+    shown, guessed = (seen(one.all(), one.mode) for one in (real, drawn))
     folder = home / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        page = People(shown, drawn.all(), out=folder, style=STYLES[style], questions=questions, seed=seed)  # pyright: ignore[reportArgumentType]
+        page = People(shown, guessed, out=folder, style=STYLES[style], questions=questions, seed=seed)  # pyright: ignore[reportArgumentType]
     except ValueError as error:
         raise DataError(f"{drawn.name} against {real.name}: {error}.") from error
     serve(page, summary, port=port, ready=ready)

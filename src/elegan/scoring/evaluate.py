@@ -16,9 +16,9 @@ import torch
 from PIL import Image
 
 from elegan.data.batches import Batches
-from elegan.data.codec import codec_of, eight_bits
+from elegan.data.codec import codec_of, eight_bits, mode_of
 from elegan.data.form import Form
-from elegan.data.source import Source
+from elegan.data.source import Source, image_field, vector_field
 from elegan.data.sources import open_data
 from elegan.embedders import OWN, Embedded, Embedder, natural, open_embedder
 from elegan.errors import DataError, ElegantError, NoSplitError, OptionError, ResourceError
@@ -33,7 +33,9 @@ from elegan.metrics.features import (
     Set,
     features_of,
     is_statistics,
-    of_arrays,
+    levelled,
+    levels_of,
+    of_images,
     of_source,
     read_statistics,
     save_statistics,
@@ -45,6 +47,7 @@ from elegan.metrics.protocol import Score, lines
 from elegan.model import Model, load
 from elegan.run.directory import SCORES, RunDirectory
 from elegan.run.events import torn
+from elegan.spec import Field
 from elegan.tasks.generate import draw
 from elegan.training.distributed import joined
 from elegan.view import page as page_room
@@ -80,13 +83,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is scored against: a set or statistics; the training data beside it, if any; what is known of it."""
+    """What is scored against: a set or statistics; the training data beside it, if any; what is known of it; and the
+    field whose codec brings deeper images of both sides to 8 bits: that of training."""
 
     compared: Set | Features
     train: Set | None
     name: str
     about: dict[str, Any]
     source: Source | None = None
+    levels: Field | None = None
 
 
 def evaluate(
@@ -171,8 +176,8 @@ def resolve(
     if n is not None and (type(n) is not int or n < 1):
         raise OptionError(f"-n {n} must be 1 or more.")
     if not _is_model(what):
-        drawn = _given(what, n, form or Form(), seed)
-        return Resolved(drawn, referred(against, split, form or Form()) if against is not None else None)
+        reference = referred(against, split, form or Form()) if against is not None else None
+        return Resolved(_given(what, n, form or Form(), seed, reference.levels if reference else None), reference)
     model = what if isinstance(what, Model) else load(what, checkpoint=checkpoint)
     if "generation" not in model.game.tasks or "real" not in model.game.spec:
         raise OptionError(
@@ -181,7 +186,8 @@ def resolve(
     data = model.plan["data"]
     drawn = model_set(model, n or DRAWN, seed)
     own = data["path"] or data["name"]
-    return Resolved(drawn, referred(own if against is None else against, split, form or Form.of(data["form"])), model)
+    where, form = own if against is None else against, form or Form.of(data["form"])
+    return Resolved(drawn, referred(where, split, form, model.game.spec["real"]), model)
 
 
 def _is_model(what: Any) -> bool:
@@ -193,14 +199,14 @@ def _spelled(what: Any) -> str:
     return repr(str(what)) if isinstance(what, (str, os.PathLike)) else f"an object of type {type(what).__name__}"
 
 
-def _given(what: Any, n: int | None, form: Form, seed: int) -> Set | Features:
+def _given(what: Any, n: int | None, form: Form, seed: int, levels: Field | None) -> Set | Features:
     """Data or statistics that are scored."""
     if isinstance(what, np.ndarray):
-        made = _array(what)
+        made = _array(what, levels)
         return made if n is None else some(made, n, seed)
     if is_statistics(_path(what)):
         return read_statistics(Path(what))
-    return of_source(open_data(what, form=form), "train", n, seed=seed)
+    return of_source(open_data(what, form=form), "train", n, seed=seed, levels=levels)
 
 
 def _path(what: Any) -> Path:
@@ -209,11 +215,12 @@ def _path(what: Any) -> Path:
     return Path(what)
 
 
-def _array(rows: np.ndarray) -> Set:
+def _array(rows: np.ndarray, levels: Field | None = None) -> Set:
     from elegan.data.readers.arrays import rows_of
 
     made = rows_of(rows, "array")
-    return of_arrays("array", made, fingerprint=digest(made))
+    field = image_field(made) if made.ndim == 4 else vector_field(made)
+    return of_images("array", made, levelled(field, levels), fingerprint=digest(made))
 
 
 def digest(rows: np.ndarray) -> str:
@@ -223,13 +230,17 @@ def digest(rows: np.ndarray) -> str:
     ).hexdigest()
 
 
-def referred(against: Any, split: str | None, form: Form) -> Reference:
-    """The reference of a name, a path, an array or statistics."""
+def referred(against: Any, split: str | None, form: Form, levels: Field | None = None) -> Reference:
+    """The reference of a name, a path, an array or statistics. levels: the field a model was trained on."""
     if isinstance(against, np.ndarray):
-        return Reference(_array(against), None, "array", {})
+        return Reference(_array(against, levels), None, "array", {}, levels=levels)
     if _is_model(against):
-        other = model_set(against if isinstance(against, Model) else load(against), DRAWN, 1)
-        return Reference(of_arrays(other.name, rows := other.all(), other.labels, digest(rows)), None, other.name, {})
+        model = against if isinstance(against, Model) else load(against)
+        levels = levels or model.game.spec["real"]
+        other = model_set(model, DRAWN, 1, levels)
+        rows = other.all()
+        other = replace(other, rows=lambda start, stop: rows[start:stop], fingerprint=digest(rows))
+        return Reference(other, None, other.name, {}, levels=levels)
     if is_statistics(_path(against)):
         found = read_statistics(Path(against))
         return Reference(found, None, found.name, {})
@@ -242,8 +253,11 @@ def referred(against: Any, split: str | None, form: Form) -> Reference:
         source = open_data(against, split="test" if split == "test" else "train", form=form)
     else:
         raise OptionError(f"--split {split!r} is neither train nor test.")
-    train = of_source(open_data(against, form=form), "train") if split == "test" else None
-    return Reference(of_source(source, split), train, source.name, source.spec["real"].about, source)
+    own = open_data(against, form=form) if split == "test" else source
+    levels = levels or own.spec.get("real")
+    train = of_source(own, "train", levels=levels) if split == "test" else None
+    compared = of_source(source, split, levels=levels)
+    return Reference(compared, train, source.name, source.spec["real"].about, source, levels)
 
 
 def _kinds(drawn: Set | Features, reference: Reference) -> list[str]:
@@ -299,14 +313,14 @@ class Stated:
         raise DataError(f"{self.name} is known by statistics alone: choose an --embedder.")
 
 
-def model_set(model: Model, n: int, seed: int) -> Set:
-    """Samples of a model, drawn as they are asked for."""
-    return game_set(f"{model.run.path}, step {model.step:,}", model.game, n, seed)
+def model_set(model: Model, n: int, seed: int, levels: Field | None = None) -> Set:
+    """Samples of a model, drawn as they are asked for. levels: as of `of_source`."""
+    return game_set(f"{model.run.path}, step {model.step:,}", model.game, n, seed, levels)
 
 
-def game_set(name: str, game: Game, n: int, seed: int) -> Set:
+def game_set(name: str, game: Game, n: int, seed: int, levels: Field | None = None) -> Set:
     """Samples of a game; of one that takes labels, with labels as often as the data has them."""
-    field = game.spec["real"]
+    field, codec = levelled(game.spec["real"], levels), codec_of(game.spec["real"])
     labels = None
     if game.labelled:
         counts = np.array(game.spec["label"].counts, np.float64)
@@ -323,12 +337,12 @@ def game_set(name: str, game: Game, n: int, seed: int) -> Set:
         drawn = draw(game, stop - start, seed=seed, first=start, label=some)
         if not bool(torch.isfinite(drawn).all()):
             raise DataError(f"{name} draws values that are not finite: there is nothing to score.")
-        values = eight_bits(field, codec_of(field).decode(drawn))
+        values = eight_bits(field, codec.decode(drawn))
         if small:
             kept[start, stop] = values
         return values
 
-    return Set(name, shape, n, rows, labels)
+    return Set(name, shape, n, rows, labels, levels=levels_of(field), mode=mode_of(field))
 
 
 def gap_of(model: Model, reference: Reference, seed: int) -> Callable[[], DualityGap]:
@@ -355,7 +369,7 @@ def nearest_sheet(drawn: Set, train: Set, network: Embedder, progress: Progress)
     assert known is not None
     found = nearest(network.embed(shown).features, known, k=NEIGHBOURS).which  # (SHOWN, NEIGHBOURS)
     rows = [(one[None], *(train.rows(k, k + 1) for k in near)) for one, near in zip(shown, found.tolist(), strict=True)]
-    return sheet(np.concatenate([image for row in rows for image in row]), columns=1 + NEIGHBOURS)
+    return sheet(np.concatenate([image for row in rows for image in row]), columns=1 + NEIGHBOURS, mode=train.mode)
 
 
 def written(home: Path, found: Evaluation, step: int | None) -> list[Path]:

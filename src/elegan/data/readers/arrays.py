@@ -1,9 +1,9 @@
 """Arrays: .npy with one field, .npz with several. Pickled objects are refused, nothing in a file is run.
 
 Images
-    uint8 (N, H, W), (N, C, H, W) or (N, H, W, C); the channel axis is the one, of axis 1 and the last, that is 1 to 4
-    long, and if both or neither is, the file is refused. Floats of three or four axes are images too: within [0, 1]
-    they are scaled by 255, else within [-1, 1] by (x + 1) * 127.5, rounded to the 256 levels; other floats are refused.
+    uint8, uint16 or floats (N, H, W), (N, C, H, W) or (N, H, W, C), kept as they are, floats as float32. The channel
+    axis is the one, of axis 1 and the last, that is 1 to 4 long, or at most half as long as the other two; if both or
+    neither is, the file is refused. No channel is taken for alpha.
 Vectors
     floats (N, D), kept as float32.
 Keys of a .npz
@@ -14,6 +14,7 @@ Keys of a .npz
 
 import warnings
 import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,35 +40,61 @@ def read(path: Path, *, name: str, split: str, form: Form) -> Source:
 
     Errors: `DataError` if the file is damaged, holds objects, or its arrays are not as the module says.
     """
-    keys = _keys(path, name=name)
+    return of_keys(_keys(path, name=name), lambda key: _load(path, key, name=name), path, name=name, split=split)
+
+
+def of_keys(keys: list[str], load: Callable[[str], np.ndarray], path: Path, *, name: str, split: str) -> Source:
+    """The fields of arrays that have keys, of which only those that are wanted are loaded. Errors: as `read`."""
+    (real, label), own = chosen_keys(keys, name=name, split=split), has_test(keys)
+    if len(real) == 2:
+        return replace(_two(real, load, path, name=name), own_split=own)
+    labels = None if label is None else number_labels(name, load(label))
+    return replace(of_rows(load(real[0]), labels, path, real[0], name=name), own_split=own)
+
+
+def of_rows(
+    raw: np.ndarray, labels: tuple[np.ndarray, tuple[str, ...]] | None, path: Path, key: str, *, name: str
+) -> Source:
+    """An array as found, with class numbers and the names of the classes if there are any. Errors: as `read`."""
+    rows = rows_of(raw, f"{name!r}, {key!r}")
+    if labels is None:
+        field = _field(rows)
+        return Source(name, Spec(real=field), {"real": rows}, _about(field, rows, path))
+    numbers, names = labels
+    field = _field(rows, classes=len(names))
+    spec = Spec(real=field, label=label_field(numbers, names))
+    return Source(name, spec, {"real": rows, "label": numbers}, f"{_about(field, rows, path)}, {len(names)} classes")
+
+
+def chosen_keys(keys: list[str], *, name: str, split: str) -> tuple[list[str], str | None]:
+    """Which keys are the samples of a split, or its `a` and `b`, and which is the labels.
+
+    Errors: `DataError` if they do not say; `NoSplitError` if there is no such split.
+    """
     wanted = {key: key for key in keys}  # plain key -> key in the file
-    own = any(_without("test", key) != key for key in keys)
     if parts := {plain: key for key in keys if (plain := _without(split, key)) != key}:
         wanted = parts
-    elif split == "test" or own:
+    elif split == "test" or has_test(keys):
         raise NoSplitError(f"{name!r} has no {split} split: it holds {_list(keys)}")
     real = [key for key in REAL if key in wanted]
     if not real and "a" in wanted and "b" in wanted:
-        return replace(_two(path, wanted, name=name), own_split=own)
+        return [wanted["a"], wanted["b"]], None
     if not real and len(wanted) == 1:
         real = list(wanted)
     label = [key for key in LABEL if key in wanted and key not in real]
     if len(real) != 1 or len(label) > 1:
         what, key = ("samples", "real") if len(real) != 1 else ("labels", "label")
         raise DataError(f"{name!r}: which of {_list(keys)} are the {what}? Save them under the key {key!r}")
-    rows = rows_of(_load(path, wanted[real[0]], name=name), f"{name!r}, {wanted[real[0]]!r}")
-    if not label:
-        field = _field(rows)
-        return Source(name, Spec(real=field), {"real": rows}, _about(field, rows, path), own_split=own)
-    labels, names = number_labels(name, _load(path, wanted[label[0]], name=name))
-    field = _field(rows, classes=len(names))
-    spec = Spec(real=field, label=label_field(labels, names))
-    about = f"{_about(field, rows, path)}, {len(names)} classes"
-    return Source(name, spec, {"real": rows, "label": labels}, about, own_split=own)
+    return [wanted[real[0]]], wanted[label[0]] if label else None
 
 
-def _two(path: Path, wanted: dict[str, str], *, name: str) -> Source:
-    arrays = {field: rows_of(_load(path, wanted[field], name=name), f"{name!r}, {wanted[field]!r}") for field in "ab"}
+def has_test(keys: list[str]) -> bool:
+    """Whether keys name a test split."""
+    return any(_without("test", key) != key for key in keys)
+
+
+def _two(keys: list[str], load: Callable[[str], np.ndarray], path: Path, *, name: str) -> Source:
+    arrays = {field: rows_of(load(key), f"{name!r}, {key!r}") for field, key in zip("ab", keys, strict=True)}
     paired = len(arrays["a"]) == len(arrays["b"])
     fields = {field: _field(rows, stream="main" if paired else field) for field, rows in arrays.items()}
     about = f"{_about(fields['a'], arrays['a'], path)} with {len(arrays['b']):,} {'' if paired else 'un'}paired others"
@@ -110,44 +137,47 @@ def _load(path: Path, key: str, *, name: str) -> np.ndarray:
 
 
 def rows_of(raw: np.ndarray, where: str) -> np.ndarray:
-    """An array as found -> uint8 (N, C, H, W) or float32 (N, D), by the rules of the module."""
+    """An array as found -> uint8, uint16 or float32 (N, C, H, W), or float32 (N, D), by the rules of the module."""
     if not raw.size:
         raise DataError(f"{where}: an array of shape {raw.shape} holds no samples")
+    raw = raw.astype(raw.dtype.newbyteorder("="), copy=False)
     if raw.dtype.kind == "f":
-        if not np.isfinite(raw).all():
-            raise DataError(f"{where}: there are values that are not finite: drop or fill those samples")
+        raw = _finite(raw, where)
         if raw.ndim == 2:
-            with np.errstate(over="ignore"):
-                rows = np.ascontiguousarray(raw, np.float32)
-            if not np.isfinite(rows).all():
-                raise DataError(f"{where}: there are values beyond the range of float32: rescale them")
-            return rows
-    elif raw.dtype != np.uint8:
-        raise DataError(f"{where}: {raw.dtype} is neither uint8 images nor float vectors: convert it")
+            return np.ascontiguousarray(raw)
+    elif raw.dtype.kind != "u" or raw.dtype.itemsize > 2:
+        raise DataError(f"{where}: {raw.dtype} is neither uint8, uint16 or float images nor float vectors: convert it")
     if raw.ndim not in (3, 4):
         raise DataError(f"{where}: {raw.dtype} of shape {raw.shape} is no set of images: reshape it to (N, C, H, W)")
-    if raw.dtype.kind == "f":
-        raw = _levels(raw, where)
     if raw.ndim == 3:
         return np.ascontiguousarray(raw[:, None])  # (N, 1, H, W)
-    first, last = raw.shape[1] in (1, 2, 3, 4), raw.shape[3] in (1, 2, 3, 4)
+    first, last = (_channels(raw.shape[axis], raw.shape[2], raw.shape[4 - axis]) for axis in (1, 3))
     if first == last:
-        both = "axis 1 and axis 3 are both" if first else "neither axis 1 nor axis 3 is"
-        raise DataError(f"{where}: in shape {raw.shape} {both} 1 to 4 channels: save it as (N, C, H, W), C from 1 to 4")
+        both = "axis 1 and axis 3 could both be" if first else "neither axis 1 nor axis 3 is"
+        raise DataError(
+            f"{where}: in shape {raw.shape} {both} channels, 1 to 4 or at most half of the sides: "
+            "save it as (N, C, H, W) with larger sides, or as one array for each channel"
+        )
     return np.ascontiguousarray(raw if first else raw.transpose(0, 3, 1, 2))
 
 
-def _levels(raw: np.ndarray, where: str) -> np.ndarray:
-    """Float images -> uint8."""
-    low, high = float(raw.min()), float(raw.max())
-    if low < -1 or high > 1:
-        raise DataError(f"{where}: float images run from {low:.4g} to {high:.4g}: scale them to [0, 1], or save uint8")
-    scaled = raw.astype(np.float32)
-    return np.rint(scaled * 255 if low >= 0 else (scaled + 1) * 127.5).astype(np.uint8)
+def _channels(length: int, *sides: int) -> bool:
+    """Whether an axis is short enough to be that of channels."""
+    return length <= 4 or 2 * length <= min(sides)
+
+
+def _finite(raw: np.ndarray, where: str) -> np.ndarray:
+    if not np.isfinite(raw).all():
+        raise DataError(f"{where}: there are values that are not finite: drop or fill those samples")
+    with np.errstate(over="ignore"):
+        rows = raw.astype(np.float32, copy=False)
+    if rows is not raw and not np.isfinite(rows).all():
+        raise DataError(f"{where}: there are values beyond the range of float32: rescale them")
+    return rows
 
 
 def _field(rows: np.ndarray, *, classes: int = 0, stream: str = "main") -> Field:
-    make = image_field if rows.dtype == np.uint8 else vector_field
+    make = image_field if rows.ndim == 4 else vector_field
     return make(rows, classes=classes, stream=stream)
 
 

@@ -7,9 +7,12 @@
     photos/train/, photos/test/      splits, each of them one of the above; `val` is the test split without `test`
     dataset.json                     labels, as {"labels": [["00000/img00000.png", 6], …]}, or null for none
 
+A class is a folder of the first level; deeper ones are just folders. A folder that holds nothing but one archive (and
+notes such as README.md) is that archive; an archive in an archive is not opened.
 Files are taken in the order of their names; hidden ones, and those of another kind, are passed over. Duplicates are
 kept. All images of a field have one size, or are brought to one. With `sides`, an image is a pair: its left half is
-`a`, its right half `b`. A folder of one folder is that folder.
+`a`, its right half `b`. A folder of one folder is that folder. `grid.png`, which elegan draws beside samples, is
+passed over.
 """
 
 import json
@@ -29,6 +32,7 @@ from elegan.errors import DataError, NoSplitError
 TESTS = ("test", "val", "valid", "validation")  # the first there is is the test split
 SPLITS = frozenset({"train", *TESTS})
 LABELS = "dataset.json"
+SHEET = "grid.png"  # all samples in one picture, which lies beside them where elegan drew them
 LABELS_BYTES = 1 << 28
 
 
@@ -42,14 +46,23 @@ def read(path: Path, *, name: str, split: str, form: Form) -> Listing:
 
     Errors: `DataError` if there are none, a class folder is empty, pairs do not match, or the split is missing.
     """
-    return arranged(plant(path), name=name, split=split, form=form, suffixes=picture.SUFFIXES, decoder=Pictures(form))
+    return of_tree(plant(path), name=name, split=split, form=form)
+
+
+def of_tree(tree: Tree, *, name: str, split: str, form: Form) -> Listing:
+    """As `read`, of a tree that is there."""
+    return arranged(tree, name=name, split=split, form=form, suffixes=picture.SUFFIXES, decoder=Pictures(form))
 
 
 def arranged(tree: Tree, *, name: str, split: str, form: Form, suffixes: Collection[str], decoder: Decoder) -> Listing:
     """The files of a tree with one of the suffixes, as samples, classes and fields by the folders they lie in."""
     files = [entry for entry in tree.entries if entry.suffix in suffixes]
+    if len(files) > 1:
+        files = [entry for entry in files if entry.parts[-1] != SHEET]
     if not files:
         note = f", only {passed_over(tree.passed)}: copy the files in" if tree.passed else ""
+        if packed := next((entry for entry in tree.entries if entry.path.lower().endswith(ARCHIVES)), None):
+            note = f", but archives such as {packed.path!r}: unpack them, or give the path of one"
         raise DataError(f"{tree.root!r} holds no {_what(decoder)} ({', '.join(sorted(s[1:] for s in suffixes))}){note}")
     found = _Found(tree, files, name, form, decoder)
     root = _only(tree.entries)
