@@ -22,6 +22,11 @@ _HOME = {
     "evaluate": "elegan.api",
     "compare": "elegan.api",
     "page": "elegan.api",
+    "prepare": "elegan.api",
+    "inspect": "elegan.api",
+    "clean": "elegan.api",
+    "set_aside": "elegan.api",
+    "put_back": "elegan.api",
     "Model": "elegan.api",
     "Samples": "elegan.exporting.samples",
     "open_data": "elegan.data.sources",
@@ -43,12 +48,17 @@ if TYPE_CHECKING:
     from elegan.api import Model as Model
     from elegan.api import apply as apply
     from elegan.api import ask as ask
+    from elegan.api import clean as clean
     from elegan.api import compare as compare
     from elegan.api import evaluate as evaluate
+    from elegan.api import inspect as inspect
     from elegan.api import load as load
     from elegan.api import page as page
+    from elegan.api import prepare as prepare
+    from elegan.api import put_back as put_back
     from elegan.api import resume as resume
     from elegan.api import sample as sample
+    from elegan.api import set_aside as set_aside
     from elegan.api import train as train
     from elegan.data.batches import Batches as Batches
     from elegan.data.sources import open_data as open_data

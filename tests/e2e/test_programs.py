@@ -172,7 +172,7 @@ def test_what_packing_costs_is_measured_beside_a_plain_loop_and_two_processes(tm
     monkeypatch.setenv("ELEGAN_CACHE", str(tmp_path / "cache"))
     module = program("benchmarks/data.py")
     spent = module.packing(tmp_path, 36)
-    assert list(spent) == ["plain", "packed", "most"]
+    assert list(spent) == ["plain", "packed", "two plain", "two"]
     assert min(spent.values()) > 0
     packed = module.open_data(tmp_path / "store-0").arrays["real"]
     files = sorted(module.photos(tmp_path / "again", 12).iterdir())

@@ -265,7 +265,9 @@ def _twins(parts: Sequence[Part]) -> Iterator[Finding]:
     groups = [*same, *([p.one, p.other] for p in pairs)]
     leaks = [group for group in groups if len({those.at(place)[0].split for place in group}) > 1]
     if leaks:
-        text = f"{_many(len(leaks), 'group')} of duplicates in both train and test: scores on test are too good"
+        text = (
+            f"{_many(len(leaks), 'group')} of exact or near duplicates in both train and test: scores may be too good"
+        )
         yield Finding("leakage", LOOK, text, len(leaks), [_group(those, group) for group in leaks])
     torn = [group for group in same if len({_class_at(those, place) for place in group}) > 1]
     if torn:
