@@ -19,14 +19,15 @@ import torch
 
 import elegan
 from elegan import zoo
-from elegan.data import aside, sources
-from elegan.data import clean as cleaning
-from elegan.data import inspect as inspection
+from elegan.data import sources
 from elegan.data.batches import Batches
-from elegan.data.clean import Quarantine
 from elegan.data.codec import eight_bits, mode_of
+from elegan.data.curation import aside
+from elegan.data.curation import clean as cleaning
+from elegan.data.curation import inspect as inspection
+from elegan.data.curation.clean import Quarantine
+from elegan.data.curation.inspect import Inspection
 from elegan.data.form import Form, split_options
-from elegan.data.inspect import Inspection
 from elegan.data.listing import Progress as Reading
 from elegan.data.listing import silent
 from elegan.data.readers import picture
@@ -279,8 +280,8 @@ def clean(
 ) -> Quarantine:
     """List the training samples that are better left out: `out`, a CSV file to edit, and a page of the same name.
 
-    rules: of `elegan.data.clean.RULES`, separated by commas; by default all that can be applied. embedder: as in
-    `evaluate`, to tell classes apart. options: thresholds, and how the data is read. Nothing is changed or moved.
+    rules: of `elegan.data.curation.clean.RULES`, separated by commas; by default all that can be applied. embedder: as
+    in `evaluate`, to tell classes apart. options: thresholds, and how the data is read. Nothing is changed or moved.
     Raises `OptionError` on a rule that is none, `ResourceError` before the work if `out` cannot be written.
     """
     form, limits = split_options(options)
@@ -299,7 +300,7 @@ def clean(
 def set_aside(
     data: str | os.PathLike[str], names: str | os.PathLike[str], to: str | os.PathLike[str], **options: Any
 ) -> tuple[int, list[str]]:
-    """Move the files of the samples on a list, as `clean` writes it, out of a folder; see `elegan.data.aside`."""
+    """Move the files of the samples on a list, as `clean` writes it, out of a folder; see `data.curation.aside`."""
     listed = read_names(Path(names).expanduser())
     return aside.set_aside(listed, os.fspath(data), Path(to).expanduser(), form=Form.of(options))
 

@@ -164,7 +164,7 @@ class Game(nn.Module, metaclass=Configured):
         if "real" not in spec:
             return f"it needs a field 'real', the data has {', '.join(spec)}"
         what = "text" if spec.kind == "token" else spec.kind
-        return "" if what in ("image", "vector") else f"it is not made for {what}"
+        return "" if what in ("image", "vector") else f"it needs images or vectors, not {what}"
 
     def turns(self) -> list[Turn]:
         """The turns of one step, asked anew each step, so rates may be schedules of `self.images`."""

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import elegan.api as api
-from elegan.data import aside, parts
+from elegan.data.curation import aside, parts
+from elegan.data.curation.inspect import inspect
 from elegan.data.form import Form
-from elegan.data.inspect import inspect
 from elegan.data.sources import open_data
 from elegan.errors import DataError, OptionError, ResourceError
 from elegan.view import inspection

@@ -407,5 +407,5 @@ def test_no_game_takes_what_it_is_not_made_for(tmp_path, capsys):
             zoo.build(game, spec)
         assert "cannot take this data" in str(caught.value)
     assert main(["train", "gan", str(tmp_path / "a.wav"), "--out", str(tmp_path / "run")]) == 3
-    assert "gan cannot take this data: it is not made for audio" in capsys.readouterr().err
+    assert "gan cannot take this data: it needs images or vectors, not audio" in capsys.readouterr().err
     assert audio.SUFFIXES.isdisjoint(video.SUFFIXES | text.SUFFIXES | picture.SUFFIXES)

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 WARM = (
-    "elegan.api", "elegan.cli", "elegan.cli.data", "elegan.cli.train", "elegan.cli.progress", "elegan.data.inspect",
+    "elegan.api", "elegan.cli", "elegan.cli.data", "elegan.cli.train", "elegan.cli.progress",
+    "elegan.data.curation.inspect",
     "PIL.PngImagePlugin", "av", "h5py", "imagecodecs", "lmdb", "pyarrow.parquet", "sklearn.neighbors", "soundfile",
     "soxr", "tifffile", "pydantic.types", "pydantic.fields", "csv", "lzma", "bz2",
 )  # fmt: skip

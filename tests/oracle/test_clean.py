@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from elegan.data.clean import RULES, Suspect, Thresholds, clean, write
+from elegan.data.curation.clean import RULES, Suspect, Thresholds, clean, write
 from elegan.data.form import Form
 from elegan.data.select import read_names
 from elegan.data.sources import open_data
@@ -168,7 +168,7 @@ def test_a_line_that_says_keep_is_no_sample_to_leave_out(tmp_path):
 
 
 def test_names_of_any_kind_come_back_from_the_list(tmp_path):
-    from elegan.data.clean import Quarantine
+    from elegan.data.curation.clean import Quarantine
 
     names = ["a,b", 'quo"te', "new\nline", "🦊", "\udcff\udcfe.png", " spaces ", "=1+1"]
     suspects = [Suspect(name, "corrupt", 1.0, 1.0, "reason") for name in names]

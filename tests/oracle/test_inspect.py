@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 from scipy import fft, ndimage, stats
 
-from elegan.data import hashes, outliers, twins
+from elegan.data.curation import hashes, outliers, twins
+from elegan.data.curation.glance import digest, glances, in_shares, reduced
+from elegan.data.curation.inspect import facts_of, inspect, kind_of_fault
+from elegan.data.curation.parts import take_apart
 from elegan.data.form import Form
-from elegan.data.glance import digest, glances, in_shares, reduced
-from elegan.data.inspect import facts_of, inspect, kind_of_fault
-from elegan.data.parts import take_apart
 
 
 def smooth(rng: np.random.Generator, side: int = 64, cells: int = 6) -> np.ndarray:

@@ -74,7 +74,7 @@ def inspect_data(tokens: Sequence[str]) -> int:
 
 
 def clean_data(tokens: Sequence[str]) -> int:
-    from elegan.data.clean import RULES, threshold_options
+    from elegan.data.curation.clean import RULES, threshold_options
 
     groups = {
         "Options": (

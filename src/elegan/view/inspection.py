@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from elegan.data.clean import Quarantine
-from elegan.data.inspect import Finding, Inspection
-from elegan.data.parts import Part
+from elegan.data.curation.clean import Quarantine
+from elegan.data.curation.inspect import Finding, Inspection
+from elegan.data.curation.parts import Part
 from elegan.view.frames import uri
 from elegan.view.page import digest
 from elegan.view.sheet import image

@@ -50,10 +50,6 @@ class AE(Game):
         self.register_buffer("covariance", torch.eye(z_dim))
         self.register_buffer("fitted", torch.zeros(()))  # batches the moments have seen
 
-    @classmethod
-    def accepts(cls, spec):
-        return super().accepts(spec) or ("" if spec.kind in ("image", "vector") else "it needs images or vectors")
-
     def turns(self):
         return [Turn("E G", self.loss, optim=Adam(self.lr, betas=(0.9, 0.999)))]
 

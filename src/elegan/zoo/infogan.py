@@ -55,10 +55,6 @@ class InfoGAN(Game):
         self.Q = nn.Sequential(reader, nn.Linear(128, categories + 2 * codes))  # (B, features) -> logits, mean, log σ
         self.augment = Augment(augment, kind=spec.kind)
 
-    @classmethod
-    def accepts(cls, spec):
-        return super().accepts(spec) or ("" if spec.kind in ("image", "vector") else "it needs images or vectors")
-
     # Equation 6 has Q move with G; its gradient is the same beside D, whose body it shares
     def turns(self):
         judge, generator = Adam(self.lr, betas=(0.5, 0.999)), Adam(self.g_lr, betas=(0.5, 0.999))

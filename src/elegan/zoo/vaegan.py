@@ -45,10 +45,6 @@ class VAEGAN(Game):
         self.D = Judge(judge)  # (B, *shape) -> (B,), (B, features)
         self.augment = Augment(augment, kind=spec.kind)
 
-    @classmethod
-    def accepts(cls, spec):
-        return super().accepts(spec) or ("" if spec.kind in ("image", "vector") else "it needs images or vectors")
-
     # Algorithm 1; what a player does not move by, its turn does not reach
     def turns(self):
         slow = RMSprop(self.lr)

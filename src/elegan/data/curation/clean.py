@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from elegan.data import outliers, twins
+from elegan.data.curation import outliers, twins
+from elegan.data.curation.inspect import blur_of, even, kind_of_fault, oddness_of
+from elegan.data.curation.parts import Part, take_apart
 from elegan.data.form import Form
-from elegan.data.inspect import blur_of, even, kind_of_fault, oddness_of
 from elegan.data.listing import Progress, silent
-from elegan.data.parts import Part, take_apart
 from elegan.errors import DataError, OptionError, nearest, plain
 from elegan.options import Option, check, read_record
 from elegan.spec import Field, Spec

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from elegan.data import outliers, twins
+from elegan.data.curation import outliers, twins
+from elegan.data.curation.parts import Part, Taken, take_apart
 from elegan.data.form import Form
 from elegan.data.listing import Progress, silent
-from elegan.data.parts import Part, Taken, take_apart
 from elegan.errors import DataError, plain
 
 UNLIKE = 3.5  # robust z from which a sample is called an outlier (Iglewicz, Hoaglin 1993)

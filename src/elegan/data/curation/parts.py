@@ -10,8 +10,8 @@ import numpy as np
 
 from elegan.data import pack
 from elegan.data.codec import ImageCodec, codec_of, eight_bits
+from elegan.data.curation.glance import GLANCE, Glance, digest, glances, in_shares, reduced
 from elegan.data.form import Form
-from elegan.data.glance import GLANCE, Glance, digest, glances, in_shares, reduced
 from elegan.data.listing import Layout, Listing, Progress, Sample, silent
 from elegan.data.source import Source
 from elegan.data.sources import Split, find_data, open_data

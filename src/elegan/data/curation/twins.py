@@ -15,10 +15,10 @@ from functools import cache
 
 import numpy as np
 
-from elegan.data import hashes
-from elegan.data.glance import FLAT
-from elegan.data.hashes import SIDE
-from elegan.data.parts import Part
+from elegan.data.curation import hashes
+from elegan.data.curation.glance import FLAT
+from elegan.data.curation.hashes import SIDE
+from elegan.data.curation.parts import Part
 
 BITS, BITS_OF_MANY, MANY = 14, 6, 20_000  # in which hashes of twins may differ; among more pictures than that, fewer
 ALIKE = 0.998  # least correlation of two twins, one laid over the other

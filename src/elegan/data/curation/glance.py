@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from elegan.data.hashes import SIDE as THUMB
-from elegan.data.hashes import dct_hash
+from elegan.data.curation.hashes import SIDE as THUMB
+from elegan.data.curation.hashes import dct_hash
 from elegan.data.listing import Decoder, Layout
 from elegan.data.readers.picture import GREY, TOPS
 from elegan.spec import Field
