@@ -104,6 +104,7 @@ def packing(place: Path, count: int) -> dict[str, float]:
     spent = dict.fromkeys(("plain", "packed", "two plain", "two"), 0.0)
     for turn in range(3):
         folder = photos(place / f"photos-{turn}", max(12, count // 3))
+        os.sync()  # or the first who brings a file to the disk waits for these
         start = time.perf_counter()
         files = sorted(folder.iterdir())
         plainly(files)

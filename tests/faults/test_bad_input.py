@@ -147,7 +147,7 @@ GAMES = [
     (["dcgan", "odd.npz"], 3, ["it needs a field 'real'"]),
     (["dcgan", "none-such/"], 3, ["'none-such/'", "no such path"]),
     (["dcgan", "empty"], 3, ["empty"]),
-    (["dcgan", "text.txt"], 3, ["dcgan cannot take this data: it needs images or vectors, not text"]),
+    (["dcgan", "text.txt"], 3, ["dcgan cannot take this data: it needs images, not tokens"]),
     (["dcgan", "text.png"], 3, ["text.png"]),
     (["dcgan", "broken.npz"], 3, ["broken.npz"]),
     (["dcgan", "none.npz"], 3, ["none.npz"]),

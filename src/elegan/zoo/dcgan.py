@@ -55,7 +55,7 @@ class DCGAN(Game):
 
     @classmethod
     def accepts(cls, spec):
-        return super().accepts(spec) or ("" if spec.kind == "image" else f"it needs images, not {spec.kind}s")
+        return f"it needs images, not {spec.kind}s" if spec.kind not in ("", "image") else super().accepts(spec)
 
     def turns(self):
         if self.smooth >= 1:
