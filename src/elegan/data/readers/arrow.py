@@ -217,7 +217,7 @@ def _opened(root: str, entry: Entry) -> Any:
     try:
         import pyarrow  # noqa: F401
     except ImportError:
-        raise DataError(f'{root!r} needs a library to be read: pip install "elegan[table]"') from None
+        raise DataError(f'{entry.path!r} of {root!r} needs a library to be read: pip install "elegan[table]"') from None
     try:
         return (_Parquet if entry.suffix == ".parquet" else _Arrow)(entry.place)
     except Exception as error:  # as above
