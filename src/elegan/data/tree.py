@@ -244,7 +244,7 @@ def _plain(path: Path) -> BinaryIO:
     try:
         with opener(path, "rb") as packed:
             while block := packed.read(1 << 20):
-                plain.write(block)  # type: ignore[arg-type]
+                plain.write(block)
                 if plain.tell() > most:
                     plain.close()
                     raise DataError(f"{str(path)!r} unpacks to over {SWELL} times its size: not unpacked")
@@ -252,7 +252,7 @@ def _plain(path: Path) -> BinaryIO:
         plain.close()
         raise DataError(f"{str(path)!r} cannot be unpacked ({_line(error)}): fetch it again") from error
     plain.seek(0)
-    return plain  # type: ignore[return-value]
+    return plain
 
 
 def _line(error: Exception) -> str:

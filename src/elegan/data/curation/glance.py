@@ -169,7 +169,8 @@ def _smaller(decoder: Decoder, look: Any) -> Decoder:
     if scale <= (1 if form.pixels else LARGE):
         return decoder
     size = f"{max(1, round(width / scale))}x{max(1, round(height / scale))}"
-    return replace(decoder, form=replace(form, size=size, fit=form.fit if form.pixels else "stretch"))  # type: ignore
+    fitted = replace(form, size=size, fit=form.fit if form.pixels else "stretch")
+    return replace(decoder, form=fitted)  # pyright: ignore[reportArgumentType]  # a record
 
 
 def _size(look: Any, row: np.ndarray | None) -> tuple[int, int]:

@@ -132,7 +132,8 @@ def _light_of(part: Part) -> tuple[list[float], list[float]]:
     grey = part.glances["bands"] == 1
     both[:, grey] = both[:, grey, :1]
     mean, square = both.mean(1)
-    return [[round(float(x), 4) for x in of] for of in (mean, np.sqrt(np.maximum(square - mean**2, 0)))]  # type: ignore
+    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    return [round(float(x), 4) for x in mean], [round(float(x), 4) for x in deviation]
 
 
 def counts_of(part: Part) -> dict[str, int]:

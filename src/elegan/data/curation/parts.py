@@ -228,7 +228,7 @@ class _Reader:
         if form is not None:
             mixed = any(np.ptp(self.glances[side]) for side in ("width", "height"))
             form = replace(form, bits="8", size=str(PLAIN) if form.size is None and mixed else form.size)
-            decoder = replace(decoder, form=form)  # type: ignore[type-var]
+            decoder = replace(decoder, form=form)  # pyright: ignore[reportArgumentType]  # a record
         names = [sample.name for sample in self.samples]
         layout = decoder.settle(_different(names, self.looks, self.glances), name=self.listing.name)
         listing = replace(
