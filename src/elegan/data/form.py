@@ -48,7 +48,8 @@ class Form:
         if isinstance(without := given.get("without"), Path):
             given["without"] = str(without)
         made = cls(**check(form_options(), given, "data"))
-        made.pixels  # noqa: B018 (a bad size is found here)
+        if made.size is not None:
+            _pixels(made.size)
         if not 0 <= made.holdout < 1:
             raise OptionError(f"--holdout {made.holdout} is no share: use a number such as 0.1.")
         for name in ("seconds", "rate", "frames", "fps", "length"):
@@ -59,13 +60,7 @@ class Form:
     @property
     def pixels(self) -> tuple[int, int] | None:
         """`size` as (height, width)."""
-        if self.size is None:
-            return None
-        found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", self.size)
-        if found is None:
-            raise OptionError(f"--size {self.size} is not a number of pixels: use a whole number such as 64, or 96x64")
-        width = int(found[1])
-        return int(found[2] or width), width
+        return None if self.size is None else _pixels(self.size)
 
     def of_inputs(self) -> "Form":
         """The form for what a model is given to work on: brought to the same shape, and none of it held out."""
@@ -74,6 +69,15 @@ class Form:
     def to_json(self) -> dict[str, Any]:
         """What differs from the defaults; `Form.of` reads it."""
         return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+
+
+def _pixels(size: str) -> tuple[int, int]:
+    """`64` or `96x64`, width x height as people say it, as (height, width). Errors: `OptionError` on anything else."""
+    found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", size)
+    if found is None:
+        raise OptionError(f"--size {size} is not a number of pixels: use a whole number such as 64, or 96x64")
+    width = int(found[1])
+    return int(found[2] or width), width
 
 
 def split_options(options: Mapping[str, Any]) -> tuple[Form, dict[str, Any]]:
