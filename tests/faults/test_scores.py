@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import elegan
+from elegan.disk import write_whole
 from elegan.embedders.contract import Embedded
 from elegan.errors import CheckpointError, DataError, ElegantError, OptionError, ResourceError
 from elegan.metrics.evaluation import measure
-from elegan.metrics.features import features_of, of_arrays, read_statistics, save_statistics, write_whole
+from elegan.metrics.features import features_of, of_arrays, read_statistics, save_statistics
 from elegan.metrics.protocol import Score
 from elegan.run import checkpoint
 from elegan.run.directory import BEST, RunDirectory

@@ -4,7 +4,6 @@ training.gif: the frames of `samples/`. Of points in the plane, moves.png: the s
 generator's, the end. Of images, interpolation.png, and classes.png where samples can be drawn of a class.
 """
 
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -17,7 +16,8 @@ from torch import Tensor
 
 import elegan
 from elegan.data.codec import codec_of
-from elegan.errors import OptionError
+from elegan.disk import whole
+from elegan.errors import OptionError, plain
 from elegan.exporting.provenance import SOURCE_TYPE, save_png
 from elegan.exporting.samples import Samples, is_plane, plane
 from elegan.game import Game
@@ -106,15 +106,18 @@ def interpolation_of(
     game: Game, facts: Facts, rows: int = 8, steps: int = 10, *, seed: int = 0, label: int | list[int] | None = None
 ) -> Samples:
     """Ways through the noise as samples, a row each."""
+    drawn = interpolate(game, rows, steps, seed=seed, label=label)  # which says whether the game can
     field = game.spec["real"]
-    values = codec_of(field).decode(interpolate(game, rows, steps, seed=seed, label=label))
-    return Samples(values, field, {**facts, "seed": seed, "steps": steps, "label": label}, columns=steps)
+    return Samples(
+        codec_of(field).decode(drawn), field, {**facts, "seed": seed, "steps": steps, "label": label}, columns=steps
+    )
 
 
 def classes_of(game: Game, facts: Facts, columns: int = 10, *, seed: int = 0) -> Samples:
     """Every class in a row of its own as samples, with the same noise down a column."""
-    values = codec_of(game.spec["real"]).decode(classes(game, columns, seed=seed))
-    return Samples(values, game.spec["real"], {**facts, "seed": seed}, columns, row_names(game))
+    drawn = classes(game, columns, seed=seed)
+    field = game.spec["real"]
+    return Samples(codec_of(field).decode(drawn), field, {**facts, "seed": seed}, columns, row_names(game))
 
 
 def row_names(game: Game) -> list[str]:
@@ -142,17 +145,12 @@ def save_film(samples: Path, path: Path, facts: Facts) -> Path | None:
     if any(frame.size != frames[-1].size for frame in frames):
         return None
     shown = [_few_colours(frame) for frame in frames]
-    comment = f"elegan {elegan.__version__}; {SOURCE_TYPE}; " + "; ".join(f"{n}: {v}" for n, v in facts.items())
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        durations = [FRAME_MS] * (len(shown) - 1) + [LAST_MS]
+    comment = plain(f"elegan {elegan.__version__}; {SOURCE_TYPE}; " + "; ".join(f"{n}: {v}" for n, v in facts.items()))
+    durations = [FRAME_MS] * (len(shown) - 1) + [LAST_MS]
+    with whole(path) as part:
         shown[0].save(
             part, "GIF", save_all=True, append_images=shown[1:], duration=durations, loop=0, comment=comment.encode()
         )
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
     return path
 
 

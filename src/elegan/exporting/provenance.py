@@ -4,7 +4,6 @@ Anyone can strip them; honest tools keep them.
 """
 
 import json
-import os
 import struct
 import zlib
 from collections.abc import Callable, Mapping
@@ -16,6 +15,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo, putchunk
 
 import elegan
+from elegan.disk import whole
+from elegan.errors import plain
 
 # IPTC's digital source type for what a trained model made
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
@@ -36,7 +37,7 @@ def marks(facts: Mapping[str, object]) -> PngInfo:
     info.add_text("Software", tool())
     info.add_text("DigitalSourceType", "trainedAlgorithmicMedia")
     for name, value in facts.items():
-        info.add_itxt(f"elegan:{name}", str(value))
+        info.add_itxt(f"elegan:{name}", plain(str(value)))
     info.add_itxt("XML:com.adobe.xmp", packet())
     return info
 
@@ -44,7 +45,7 @@ def marks(facts: Mapping[str, object]) -> PngInfo:
 def note(facts: Mapping[str, object]) -> str:
     """The marks as one line, for files that have a comment."""
     said = {"Software": tool(), "DigitalSourceType": "trainedAlgorithmicMedia"}
-    said |= {f"elegan:{name}": str(value) for name, value in facts.items()}
+    said |= {f"elegan:{name}": plain(str(value)) for name, value in facts.items()}
     return "; ".join(f"{name}: {value}" for name, value in said.items())
 
 
@@ -103,11 +104,6 @@ def save_tiff(pixels: np.ndarray, mode: str, path: Path, facts: Mapping[str, obj
 
 
 def _whole(path: Path, write: Callable[[Path], object]) -> Path:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
+    with whole(path) as part:
         write(part)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
     return path

@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
+from elegan.disk import write_whole
 from elegan.embedders import Embedder
 from elegan.errors import DataError, ElegantError
 from elegan.metrics import baseline as baseline_room
 from elegan.metrics.catalogue import METRICS, RAW, Compared, Measured
 from elegan.metrics.duality_gap import DualityGap
 from elegan.metrics.estimate import RESAMPLES, Estimate
-from elegan.metrics.features import Features, Progress, Set, cache_folder, features_of, of_arrays, silent, write_whole
+from elegan.metrics.features import Features, Progress, Set, cache_folder, features_of, of_arrays, silent
 from elegan.metrics.protocol import Protocol, Score, versions
 from elegan.training.distributed import world
 

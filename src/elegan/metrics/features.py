@@ -7,7 +7,6 @@ real.values, real.moments  # (N, d) float32; their moments in fp64
 import hashlib
 import json
 import os
-import uuid
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from safetensors.numpy import save as save_arrays
 
 from elegan.data.codec import eight_bits, mode_of
 from elegan.data.source import Source
+from elegan.disk import write_whole
 from elegan.embedders import Embedder
 from elegan.errors import CheckpointError, DataError, ResourceError
 from elegan.metrics.frechet import Moments
@@ -227,18 +227,6 @@ def _remember(place: Path, values: np.ndarray, probabilities: np.ndarray | None)
     body = save_arrays(arrays)
     with suppress(OSError):
         write_whole(place, hashlib.sha256(body).digest() + body)
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all. Raises `OSError`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def save_statistics(path: Path, features: Features) -> None:

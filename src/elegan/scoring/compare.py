@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from elegan.disk import write_whole
 from elegan.errors import OptionError, ResourceError
-from elegan.metrics.features import write_whole
 from elegan.metrics.protocol import Score, apart, tables
 from elegan.run.directory import RunDirectory
 from elegan.scoring.evaluate import read
@@ -48,7 +48,7 @@ def compare(*runs: str | os.PathLike[str], out: str | os.PathLike[str] = PAGE) -
     made = arranged(known)
     unscored = [name for name, scores in known.items() if not scores]
     try:
-        write_whole(path, view.page(made, unscored, opened).encode())
+        write_whole(path, view.page(made, unscored, opened).encode(errors="backslashreplace"))
     except OSError as error:
         raise ResourceError(f"{path} cannot be written ({error.strerror or error}); choose another --out.") from error
     return Comparison(made, unscored, path)

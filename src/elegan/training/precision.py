@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from elegan.disk import write_whole
 from elegan.errors import OptionError, ResourceError
 from elegan.game import Game
 from elegan.training.memory import keep_freed_memory
@@ -206,11 +207,8 @@ def _remembered(path: Path) -> Times:
     if idle_cores() < cores():
         return times  # true now, and not worth remembering
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps({"machine": machine(), "seconds": [[p, t, s] for (p, t), s in times.items()]})
-        part = path.with_suffix(f".{os.getpid()}")
-        part.write_text(text)
-        part.replace(path)
+        write_whole(path, text.encode())
     except OSError:
         pass  # a cache that cannot be written costs a second at the next start, no more
     return times

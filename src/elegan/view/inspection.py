@@ -14,6 +14,7 @@ import numpy as np
 from elegan.data.curation.clean import Quarantine
 from elegan.data.curation.inspect import Finding, Inspection
 from elegan.data.curation.parts import Part
+from elegan.disk import write_whole
 from elegan.view.frames import uri
 from elegan.view.page import digest
 from elegan.view.sheet import image
@@ -41,16 +42,9 @@ SEVERITIES = {0: "note", 1: "look", 3: "refused"}
 
 def write(found: Inspection, out: Path) -> Path:
     """Write report.json and index.html into a directory; the path of the page. Errors: `OSError`."""
-    out.mkdir(parents=True, exist_ok=True)
     report = json.dumps(found.to_json(), indent=1, allow_nan=False)
     for name, text in ((REPORT, report), (PAGE, page(found))):
-        part = out / f".{name}.part"
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(out / name)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        write_whole(out / name, text.encode())
     return out / PAGE
 
 

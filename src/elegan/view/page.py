@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import math
-import os
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from elegan.disk import write_whole
 from elegan.options import type_name
 from elegan.run import events
 from elegan.run.directory import SCORES, RunDirectory
@@ -45,6 +45,8 @@ PICTURES = {
 PANELS = {
     "terms": ("Terms of the losses", "What each player minimises, by player and term."),
     "scores": ("Scores", "Of samples of the average, against the data; the protocol stands in scores.jsonl."),
+    "logits": ("Logits of the judge", "Their means over real and over drawn samples."),
+    "right": ("Told apart", "Share of pairs, one real and one drawn, in which the judge is right; 0.5 is a guess."),
     "gradients": ("Gradients", "Norm of the gradient of each move."),
     "speeds": ("Speed", "Real images read in a second."),
     "rates": ("Learning rates", "Of each turn."),
@@ -101,13 +103,7 @@ def write(run: RunDirectory, known: dict[tuple[Path, int], Shown | None] | None 
     Raises `CheckpointError` if options.json is damaged, `OSError` if the disk refuses.
     """
     path = run.path / NAME
-    part = run.path / f".{NAME}.{os.getpid()}"
-    try:
-        part.write_text(build(run, {} if known is None else known), encoding="utf-8")
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_whole(path, build(run, {} if known is None else known).encode("utf-8", "backslashreplace"))
     return path
 
 

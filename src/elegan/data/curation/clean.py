@@ -21,6 +21,7 @@ from elegan.data.curation.inspect import blur_of, even, kind_of_fault, oddness_o
 from elegan.data.curation.parts import Part, take_apart
 from elegan.data.form import Form
 from elegan.data.listing import Progress, silent
+from elegan.disk import write_whole
 from elegan.errors import DataError, OptionError, nearest, plain
 from elegan.options import Option, check, read_record
 from elegan.spec import Field, Spec
@@ -254,10 +255,4 @@ def write(found: Quarantine, path: Path) -> None:
     names = [{"class_name": "class"}.get(f.name, f.name) for f in fields(Suspect)]
     lines.writerow([*names, "keep"])
     lines.writerows([*astuple(suspect), ""] for suspect in found.suspects)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(text.getvalue().encode("utf-8", "surrogateescape"))
-        part.replace(path)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    write_whole(path, text.getvalue().encode("utf-8", "surrogateescape"))
