@@ -8,10 +8,12 @@ import contextlib
 import fcntl
 import json
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from elegan.disk import make_folder, sync_folder, write_synced
 from elegan.errors import CheckpointError, ResourceError, RunInUseError
 
 Plan = dict[str, Any]  # what options.json holds
@@ -19,6 +21,7 @@ SCORES, BEST = "scores.jsonl", "best.json"
 
 SCHEMA = 1
 PARTS = {"game": str, "options": dict, "data": dict, "spec": dict, "training": dict, "compute": dict}
+DAMAGED = (OSError, ValueError, KeyError, TypeError, RecursionError)  # what reading a damaged options.json raises
 
 
 class RunDirectory:
@@ -47,19 +50,19 @@ class RunDirectory:
                 raise RunInUseError(f"{run.path} already holds a run: {remedy}.")
             if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
                 raise RunInUseError(f"{run.path} exists and is not an empty directory: choose another --out.")
-            run.samples.mkdir(parents=True, exist_ok=True)
-            run.checkpoints.mkdir(exist_ok=True)
+            make_folder(run.samples)
+            make_folder(run.checkpoints)
         except OSError as error:
             raise ResourceError(f"{run.path} cannot be made ({error.strerror}): choose another --out.") from error
         return run
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> "RunDirectory":
-        """The directory of a run that exists. Raises `CheckpointError` if there is none."""
+        """The directory of a run that exists, if only by its checkpoints. Raises `CheckpointError` if there is none."""
         run = cls(path)
         if not os.path.exists(run.path):  # false too for a name that no file could have
             raise CheckpointError(f"no run at {run.path}: no such directory.")
-        if not run.options_file.is_file():
+        if not run.exists():
             raise CheckpointError(f"{run.path} is no run: it has no options.json.")
         return run
 
@@ -73,34 +76,68 @@ class RunDirectory:
         except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise CheckpointError(f"{self.path / BEST} is damaged ({type(error).__name__}: {error}).") from error
 
-    def write_options(self, options: dict[str, Any]) -> None:
-        """Record what the run was made with; atomic, so that a killed process leaves the old file or the new one.
+    def exists(self) -> bool:
+        """Whether there is a run: its options or, if they are lost, a checkpoint."""
+        try:
+            names = os.listdir(self.checkpoints)
+        except (OSError, ValueError):  # none, closed, or a name that no folder could have
+            names = []
+        return os.path.isfile(self.options_file) or any(n.removeprefix("step-").isdecimal() for n in names)
+
+    def write_options(self, options: Plan) -> None:
+        """Record what the run was made with; a killed process or a power cut leaves the old file or the new one.
 
         Raises `ResourceError` if the disk refuses.
         """
-        part = self.options_file.with_suffix(".json.tmp")
-        try:
-            with part.open("w", encoding="utf-8") as file:
-                json.dump({**options, "schema": SCHEMA}, file, indent=1, ensure_ascii=False)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.options_file)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise ResourceError(f"{self.options_file} cannot be written ({error.strerror}): make room.") from error
+        text = json.dumps({**options, "schema": SCHEMA}, indent=1, ensure_ascii=False)
+        write_synced(self.options_file, text.encode())
 
-    def read_options(self) -> dict[str, Any]:
-        """What the run was made with. Raises `CheckpointError` if the file is damaged or from another layout."""
+    def options_fault(self) -> str:
+        """What is wrong with options.json, in a few words; empty if it is whole.
+
+        Raises `CheckpointError` if it is from another layout.
+        """
         try:
-            options = json.loads(self.options_file.read_text(encoding="utf-8"))
-            if (schema := options["schema"]) != SCHEMA:
-                raise CheckpointError(f"{self.options_file} has layout {schema!r}, this elegan reads {SCHEMA}.")
-            for name, kind in PARTS.items():
-                if not isinstance(options[name], kind):
-                    raise ValueError(f"{name} is of type {type(options[name]).__name__}")
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise CheckpointError(f"{self.options_file} is damaged ({type(error).__name__}: {error}).") from error
+            self._options()
+        except DAMAGED as error:
+            return self._said(error)
+        return ""
+
+    def read_options(self) -> Plan:
+        """What the run was made with; if options.json is lost or damaged, as the newest checkpoint recorded it, with a
+        warning. A manifest proves itself, so the checkpoint's tensors are not read for it.
+
+        Raises `CheckpointError` if neither is whole, or from another layout.
+        """
+        try:
+            return self._options()
+        except DAMAGED as error:
+            fault = self._said(error)
+        from elegan.run import checkpoint
+
+        for path, facts in checkpoint.recorded(self.checkpoints):
+            with contextlib.suppress(*DAMAGED):
+                plan = self._checked({"schema": SCHEMA, **facts["plan"]}, path)
+                # of one place, so that it is said once however many ask
+                warnings.warn(f"{fault}; using what {path.name} recorded.", stacklevel=1)
+                return plan
+        raise CheckpointError(f"{fault}, and no checkpoint has recorded what it held.")
+
+    def _said(self, error: Exception) -> str:
+        reason = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        return f"{self.options_file} is damaged ({reason})"
+
+    def _options(self) -> Plan:
+        return self._checked(json.loads(self.options_file.read_text(encoding="utf-8")), self.options_file)
+
+    @staticmethod
+    def _checked(options: Plan, where: Path) -> Plan:
+        """Options of the right form. Raises one of `DAMAGED`, or `CheckpointError` for another layout."""
+        if (schema := options["schema"]) != SCHEMA:
+            raise CheckpointError(f"{where} has layout {schema!r}, this elegan reads {SCHEMA}.")
+        for name, kind in PARTS.items():
+            if not isinstance(options[name], kind):
+                raise ValueError(f"{name} is of type {type(options[name]).__name__}")
         return options
 
     @contextlib.contextmanager
@@ -132,7 +169,7 @@ def free_name(parent: Path, stem: str) -> Path:
     """
     number = 1
     try:
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         while True:
             path = parent / f"{stem}-{number:03d}"
             try:
@@ -140,6 +177,7 @@ def free_name(parent: Path, stem: str) -> Path:
             except FileExistsError:
                 number += 1  # also when another process took it just now
             else:
+                sync_folder(parent)
                 return path
     except OSError as error:
         raise ResourceError(f"{parent} cannot be written ({error.strerror}): choose a place with --out.") from error

@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 import time
 import warnings
 
 from elegan.data.form import Form
+from elegan.disk import write_synced
 from elegan.embedders import Embedder
 from elegan.errors import DataError, ElegantError
 from elegan.game import Game
@@ -81,7 +81,7 @@ class Best:
             raise DataError(score.note)
         written(self.run.path, Evaluation(subject, [score]), state.step)
         self.log.write("score", step=state.step, scores={score.label: float(f"{score.value:.6g}")})
-        if self.value is None or score.value < self.value:
+        if (self.value is None or score.value < self.value) and not state.ails():
             self.value = score.value
             self.saver.save(game, state)
             self._keep(state.step, score)
@@ -89,11 +89,9 @@ class Best:
 
     def _keep(self, step: int, score: Score) -> None:
         """Name the best checkpoint, once it is whole on the disk."""
-        part = self.run.path / f".{BEST}.{os.getpid()}"
         record = {"step": step, "label": score.label, "value": score.value, "count": self.count}
         record["weights"] = score.protocol.weights
-        part.write_text(json.dumps(record), encoding="utf-8")
-        part.replace(self.run.path / BEST)
+        write_synced(self.run.path / BEST, json.dumps(record).encode())
 
     def _kept(self) -> float | None:
         """The best value so far, of as many samples in the same features; None if there is none."""
