@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from elegan import zoo
 from elegan.data.codec import ImageCodec, codec_of
-from elegan.errors import OptionError, nearest
+from elegan.errors import CheckpointError, OptionError, nearest
 from elegan.exporting.pictures import classes_of, interpolation_of
 from elegan.exporting.samples import Samples
 from elegan.game import Game
@@ -95,13 +96,26 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "newest") -> Model:
         found = checkpoints.at(directory.checkpoints, directory.best_step())
     else:
         found = checkpoints.newest(directory.checkpoints, trained=True)
-    game = zoo.build(plan["game"], Spec.from_json(plan["spec"]), **from_json(plan["options"]))
-    copy_named(named_state(game), found.tensors["average"], found)
-    for name, value in from_json(found.facts["state"]["changes"]).items():
+    try:
+        spec = Spec.from_json(plan["spec"])
+    except ValueError as error:
+        raise CheckpointError(f"{directory.options_file} is damaged ({error}).") from error
+    try:
+        average, images = found.tensors["average"], int(found.facts["state"]["images"])
+        changes = from_json(found.facts["state"]["changes"])
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{found.path} is no checkpoint of a training ({error!r}).") from error
+    game = zoo.build(plan["game"], spec, **from_json(plan["options"]))
+    copy_named(named_state(game), average, found)
+    for name, value in changes.items():
         if name in game.options:
             setattr(game, name, value)
     game.eval().requires_grad_(False)
-    game.step, game.images = found.step, found.facts["state"]["images"]
+    if "converted" in plan:  # no average: its statistics are those of its weights, and need no measuring anew
+        for part in game.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                part.track_running_stats = False
+    game.step, game.images = found.step, images
     game.before()
     return Model(directory, plan, game, found.step)
 
