@@ -19,6 +19,7 @@ _HOME = {
     "sample": "elegan.api",
     "apply": "elegan.api",
     "ask": "elegan.api",
+    "convert": "elegan.api",
     "evaluate": "elegan.api",
     "compare": "elegan.api",
     "page": "elegan.api",
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from elegan.api import ask as ask
     from elegan.api import clean as clean
     from elegan.api import compare as compare
+    from elegan.api import convert as convert
     from elegan.api import evaluate as evaluate
     from elegan.api import inspect as inspect
     from elegan.api import load as load

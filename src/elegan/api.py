@@ -4,12 +4,11 @@ model = elegan.train("dcgan", "digits", steps=2000)
 model.sample(64)
 """
 
-import contextlib
 import os
 import platform
-import tempfile
+import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,23 +31,26 @@ from elegan.data.listing import Progress as Reading
 from elegan.data.listing import silent
 from elegan.data.readers import picture
 from elegan.data.select import read_names
-from elegan.data.source import Source
-from elegan.data.sources import has_name, open_data
+from elegan.data.sources import open_data
+from elegan.disk import write_whole
 from elegan.errors import CheckpointError, DataError, OptionError, ResourceError
 from elegan.exporting import track as track_room
+from elegan.exporting.foreign.convert import convert
 from elegan.exporting.provenance import save_png
 from elegan.exporting.samples import Samples
 from elegan.fit import Listener, build, first_makes, fit
-from elegan.metrics.features import write_whole
 from elegan.model import Model, load
 from elegan.options import check_names
 from elegan.run import checkpoint
 from elegan.run.directory import Plan, RunDirectory, free_name
+from elegan.run.place import refusing, writable
+from elegan.run.recorded import recorded_data, unchanged, unchanged_data
 from elegan.scoring.ask import ask
 from elegan.scoring.compare import Comparison, compare
 from elegan.scoring.evaluate import Evaluation, evaluate
 from elegan.training import precision as precision_room
 from elegan.training.distributed import joined
+from elegan.training.meeting import resumable, together
 from elegan.training.precision import Choice
 from elegan.training.turns import steps_for
 from elegan.view import inspection as inspection_page
@@ -77,6 +79,8 @@ def train(
     precision: str = "auto",
     track: str | None = None,
     score: int = 0,
+    rescue: bool = False,
+    keep: int = 2,
     listeners: Iterable[Listener] = (),
     progress: Callable[[RunDirectory, Plan], Listener] | None = None,
     reading: Reading = silent,
@@ -91,6 +95,8 @@ def train(
     steps. device, threads, precision: by default chosen by a short probe.
     track: trackers that follow the run into RUN/track/, by name, separated by commas: "tensorboard".
     score: samples to score now and then by the Fréchet distance, keeping the best checkpoint; 0 scores none.
+    rescue: let an alarm apply its remedy; see `elegan.training.alarms`.
+    keep: newest checkpoints that stay on the disk, beside the best and the last healthy one.
     listeners: called with every event; what they return steers the training. reading: told how far packing is.
     options: the game's own, and how the data is read: size, fit, alpha …, see `elegan.data.form.Form`.
 
@@ -107,7 +113,13 @@ def train(
     chosen = zoo.settings(game, preset, options, str(data), source.spec.kind)
     asked = {"batch": batch, "half_life_images": half_life_images, "steps": steps}
     training = {**TRAINING, **chosen.training, **{n: v for n, v in asked.items() if v is not None}}
-    for name, value in {**training, "shards": shards, "images": images, "until_still": until_still}.items():
+    for name, value in {
+        **training,
+        "shards": shards,
+        "keep": keep,
+        "images": images,
+        "until_still": until_still,
+    }.items():
         flag = f"--{name.replace('_', '-')}"
         if value is not None and type(value) is not int and (type(value) is not float or name != "until_still"):
             raise OptionError(f"{flag} {value!r} is not a whole number.")
@@ -134,6 +146,8 @@ def train(
             "seed": seed,
             "until_still": until_still,
             "score": score,
+            "rescue": rescue,
+            "keep": keep,
         },
         "compute": precision_room.describe(choice),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
@@ -149,10 +163,12 @@ def train(
         return fit(run, plan, trainee, batches, None, listeners, progress, trackers, score)
 
 
+@together()
 def resume(
     run: str | os.PathLike[str],
     *,
     steps: int | None = None,
+    extend: int | None = None,
     track: str | None = None,
     score: int | None = None,
     listeners: Iterable[Listener] = (),
@@ -160,38 +176,48 @@ def resume(
 ) -> Model:
     """Go on with a run where its newest whole checkpoint stands, to the bit as if it had never stopped.
 
-    steps: a new total, at least what the run was made for; nothing else of a run can change. track: as in `train`.
-    score: as in `train`, by default what the run was begun with.
-    Raises `CheckpointError` if there is no whole checkpoint, `DataError` if the data is not what it was.
+    steps: a new total, at least what the run was made for; extend: so many more than that. Nothing else of a run can
+    change. track: as in `train`. score: as in `train`, by default what the run was begun with.
+    Raises `CheckpointError` if there is no whole checkpoint or the options were edited, `DataError` if the data is not
+    what it was, `OptionError` if `steps` or `extend` make no sense.
     """
     trackers = track_room.chosen(track)
     directory = RunDirectory.open(run)
     plan = directory.read_options()
+    if "converted" in plan:
+        lack = "it has no moments and no data to go on with; draw from it, or train a new run"
+        raise CheckpointError(f"{directory.path} was converted from a model file: {lack}.")
+    found = checkpoint.newest(directory.checkpoints)
+    unchanged(directory, plan, found)
     training = plan["training"]
     scored = training.get("score", 0) if score is None else score
     scorable(scored)
-    if steps is not None and steps < training["steps"]:
-        raise OptionError(
-            f"--steps {steps} is less than the {training['steps']} this run was made for; it can only be raised."
-        )
-    found = checkpoint.newest(directory.checkpoints)
-    unchanged(directory, plan, found)
+    training["steps"] = raised(training["steps"], steps, extend)
     source = open_data(plan["data"]["path"] or plan["data"]["name"], form=Form.of(plan["data"]["form"]))
-    if source.fingerprint != plan["data"]["fingerprint"]:
-        raise DataError(
-            f"the data {plan['data']['name']!r} has changed since {directory.path} was made: "
-            f"fingerprint {source.fingerprint[:12]}… now, {plan['data']['fingerprint'][:12]}… then. Train a new run."
-        )
-    choice = Choice(**plan["compute"])
+    unchanged_data(directory, plan, source)
+    choice = Choice(*(plan["compute"][name] for name in ("device", "precision", "threads", "why")))
     device = "cuda" if choice.device.startswith("cuda") and "LOCAL_RANK" in os.environ else choice.device
     choice = replace(choice, device=precision_room.choose(device, choice.precision, choice.threads).device)
-    with joined(choice.device) as peers:
+    with joined(choice.device) as peers, resumable(f"elegan resume {shlex.quote(str(directory.path))}"):
         peers.shards(training["shards"])
         trainee = build(plan, source.spec, choice)
         rows = training["batch"] // training["shards"]
         batches = Batches(source, rows=rows, shards=training["shards"], device=choice.device)
-        training["steps"] = steps or training["steps"]
         return fit(directory, plan, trainee, batches, found, listeners, progress, trackers, scored)
+
+
+def raised(total: int, steps: int | None, extend: int | None) -> int:
+    """The new total of a run made for `total` steps. Raises `OptionError` if that is no more than it was."""
+    for name, value in (("steps", steps), ("extend", extend)):
+        if value is not None and type(value) is not int:
+            raise OptionError(f"--{name} {value!r} is not a whole number.")
+    if steps is not None and extend is not None:
+        raise OptionError("--steps and --extend are two ways to say how long; give one.")
+    if extend is not None and extend <= 0:
+        raise OptionError(f"--extend {extend} must be more than 0.")
+    if steps is not None and steps < total:
+        raise OptionError(f"--steps {steps} is less than the {total} this run was made for; it can only be raised.")
+    return steps or total + (extend or 0)
 
 
 def sample(
@@ -292,6 +318,7 @@ def clean(
     chosen = cleaning.RULES if rules is None else tuple(rule.strip() for rule in rules.split(",") if rule.strip())
     found = cleaning.clean(os.fspath(data), form, thresholds, rules=chosen, embedder=embedder, progress=progress)
     with refusing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         cleaning.write(found, path)
         write_whole(path.with_suffix(".html"), inspection_page.quarantine_page(found).encode())
     return found
@@ -310,23 +337,6 @@ def put_back(data: str | os.PathLike[str], place: str | os.PathLike[str]) -> int
     return aside.put_back(os.fspath(data), Path(place).expanduser())
 
 
-def writable(folder: Path) -> Path:
-    """The folder, made if it is not there. Raises `ResourceError` if nothing can be written to it."""
-    with refusing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-
-
-@contextlib.contextmanager
-def refusing(path: Path) -> Iterator[None]:
-    """Turns what the disk refuses into `ResourceError`."""
-    try:
-        yield
-    except OSError as error:
-        raise ResourceError(f"{path} cannot be written ({error.strerror or error}); choose another --out.") from error
-
-
 def augment(
     data: str | os.PathLike[str],
     *,
@@ -343,17 +353,18 @@ def augment(
     augment: a preset or names; none shows each augmentation in a row. images: rows, where it does not.
     options: how the data is read, see `elegan.data.form.Form`.
     """
+    if Path(out).suffix != ".png":
+        raise OptionError(f"--out {str(out)!r} is no .png file.")
+    writable(Path(out).parent)
     source = sources.few(data, max(1, images), form=Form.of(options))
     field = next((name for name, about in source.spec.items() if about.kind == "image"), None)
     if field is None:
         raise DataError(f"{source.name!r} has no images to augment.")
     rows = eight_bits(source.spec[field], source.arrays[field][:images])
-    try:
-        return save_png(
-            augmented(rows, augment, strength, draws=max(1, draws), seed=seed), Path(out), {"augment": augment}
-        )
-    except OSError as error:
-        raise ResourceError(f"{out} cannot be written ({error.strerror}); choose another --out.") from error
+    sheet = augmented(rows, augment, strength, draws=max(1, draws), seed=seed)
+    with refusing(Path(out)):
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
+        return save_png(sheet, Path(out), {"augment": augment})
 
 
 def scorable(score: int) -> None:
@@ -370,29 +381,7 @@ def new_run(out: str | os.PathLike[str] | None, game: str, plan: Plan) -> RunDir
     return run
 
 
-def recorded_data(data: str | os.PathLike[str], source: Source, form: Form) -> dict[str, Any]:
-    """What a run remembers of its data: enough to open it again and to notice a change."""
-    path = "" if has_name(data) else str(Path(data).expanduser().resolve())
-    return {
-        "name": str(data), "path": path, "split": "train", "form": form.to_json(), "count": len(source),
-        "about": source.about, "fingerprint": source.fingerprint,
-    }  # fmt: skip
-
-
-def unchanged(run: RunDirectory, plan: Plan, found: checkpoint.Checkpoint) -> None:
-    """Raise `CheckpointError` with the difference if the options were edited since a checkpoint was written."""
-    pairs = [("game", plan["game"], found.facts["game"])]
-    for part in ("options", "training"):
-        pairs += [(f"{part}.{n}", plan[part].get(n), was) for n, was in found.facts[part].items()]
-    for name, now, was in pairs:
-        if now != was:
-            raise CheckpointError(
-                f"{run.options_file} says {name} is {now!r}, but it was {was!r} when {found.path.name} was written: "
-                "put it back, or train a new run."
-            )
-
-
 __all__ = [
     "Comparison", "Evaluation", "Inspection", "Model", "Quarantine", "Samples", "apply", "ask", "clean", "compare",
-    "evaluate", "inspect", "load", "page", "prepare", "put_back", "resume", "sample", "set_aside", "train",
+    "convert", "evaluate", "inspect", "load", "page", "prepare", "put_back", "resume", "sample", "set_aside", "train",
 ]  # fmt: skip

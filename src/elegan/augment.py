@@ -256,8 +256,10 @@ class Augment(nn.Module):
             self.strength.fill_(min(strength, MOST))
 
     def terms(self, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-        """What a judge's loss adds to its terms, of the logits it gave both sides; nothing unless the policy adapts."""
-        return {"overfitting": overfitting(real, fake)} if self.adapts else {}
+        """What a judge's loss adds to its terms, of the logits it gave both sides: its verdict, and what the policy
+        follows if it adapts. None of them trains."""
+        follows = {"overfitting": overfitting(real, fake)} if self.adapts else {}
+        return {**verdict(real.detach(), fake.detach()), **follows}
 
     def following(self, images: int) -> Callable[[Mapping[str, Tensor]], None] | None:
         """`follow` for a judge's turn to do after each move, its `then`: None unless the policy adapts."""
@@ -295,6 +297,17 @@ def chain(names: list[str]) -> list[Draw]:
         else:
             found += [AUGMENTATIONS[name] for name in group]
     return found
+
+
+@torch.no_grad()
+def verdict(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
+    """How a judge tells two sides apart, of its logits for as many real as drawn samples, of any shape.
+
+    real, fake: its mean logits. right: the share of pairs in which the real one got the higher, ½ for a judge that
+    guesses: the area under its receiver operating characteristic (Hanley and McNeil, 1982).
+    """
+    right = ((real > fake).float() + (real >= fake).float()).mean() / 2
+    return {"real": real.float().mean(), "fake": fake.float().mean(), "right": right}
 
 
 # Karras et al. 2020 (arXiv 2006.06676), Equation 1, the right-hand heuristic

@@ -20,7 +20,7 @@ from elegan.spec import Spec
 from elegan.tasks.generate import draw
 from elegan.training import precision
 from elegan.training.average import Average, standing_statistics
-from elegan.training.loop import BAD_STEPS_IN_A_ROW, Loop, State, train
+from elegan.training.loop import BAD_STEPS, NOT_FINITE, OF_STEPS, Loop, State, train
 from elegan.training.optim import Optimisers
 from elegan.training.turns import steps_for
 from tests.contract.checks import SOURCES, bits, differing, only, snapshot
@@ -424,20 +424,134 @@ def test_every_shard_starts_from_the_same_buffers_and_the_first_keeps_its_own():
     assert float(game.count) == float(first + second)
 
 
-def test_many_bad_steps_in_a_row_are_a_divergence(monkeypatch):
-    monkeypatch.setattr(Spoiled, "when_bad", range(2, 1000))
+@pytest.mark.parametrize(
+    "when", [range(2, 1000), range(0, 1000, 2), [*range(7), *range(40, 1000)]], ids=["in a row", "every other", "twice"]
+)
+def test_so_many_bad_steps_of_the_last_are_a_divergence(when, monkeypatch):
+    monkeypatch.setattr(Spoiled, "when_bad", when)
     game = built(Spoiled)
     steps = []
-    says = r"20 steps in a row, up to step \d+, gave nothing finite \(G\.adv.*--lr"
-    with pytest.raises(DivergenceError, match=says):
-        steps.extend(event.step for event in train(game, batches(), 100))
-    assert len(steps) == 2 + BAD_STEPS_IN_A_ROW  # flags are read a step late
+    says = r"20 of the last 50 steps, up to step (\d+), gave nothing finite \(G\.adv.*--lr"
+    with pytest.raises(DivergenceError, match=says) as raised:
+        steps.extend(event.step for event in train(game, batches(), 200))
+    bad = [step + 1 for step in when]  # steps count from 1 once they are made
+    last = next(step for step in bad if sum(step - OF_STEPS < b <= step for b in bad) >= BAD_STEPS)
+    assert steps == list(range(1, last + 1)), "flags are read a step late"
+    assert f"up to step {last + 1}," in str(raised.value)
     assert all(t.isfinite().all() for t in game.state_dict().values())
 
 
-def test_bad_steps_with_good_ones_between_are_none(monkeypatch):
-    monkeypatch.setattr(Spoiled, "when_bad", [s for s in range(60) if s % BAD_STEPS_IN_A_ROW])
-    assert len(list(train(built(Spoiled), batches(), 60))) == 60
+@pytest.mark.parametrize("when", [range(10, 10 + BAD_STEPS - 1), range(0, 150, 3)], ids=["in a row", "each third"])
+def test_fewer_bad_steps_are_none(when, monkeypatch):
+    monkeypatch.setattr(Spoiled, "when_bad", when)
+    game = built(Spoiled)
+    state = State.fresh(game)
+    events = [event.step for event in train(game, batches(), 150, state=state)]
+    assert len(events) == 150
+    assert state.bad == [step + 1 for step in when if step >= 150 - OF_STEPS]
+
+
+def test_a_state_ails_while_one_of_the_last_steps_was_bad(monkeypatch):
+    monkeypatch.setattr(Spoiled, "when_bad", (4,))
+    game = built(Spoiled)
+    state = State.fresh(game)
+    ailing = [(e.step, bool(state.ailments), bool(state.ails())) for e in train(game, batches(), 80, state=state)]
+    assert [step for step, _, ails in ailing if ails] == list(range(5, 5 + OF_STEPS + 1)), "at once"
+    assert [step for step, ailment, _ in ailing if ailment] == list(range(6, 6 + OF_STEPS)), "read a step late"
+    assert state.ails() == set()
+
+
+@pytest.mark.parametrize("cut", [12, 19, 20])
+def test_a_resume_goes_on_counting_bad_steps(cut, monkeypatch, tmp_path):
+    """Also the newest step's, whose flag nobody had read when it was saved."""
+    monkeypatch.setattr(Spoiled, "when_bad", range(200))
+
+    def ends(game, state, until=100):
+        try:
+            for event in train(game, batches(), 100, state=state):
+                if event.step == until:
+                    return "until"
+        except DivergenceError:
+            return state.step
+        return "never"
+
+    game = built(Spoiled)
+    state = State.fresh(game)
+    assert ends(game, state) == 21
+    game = built(Spoiled)
+    state = State.fresh(game)
+    assert ends(game, state, until=cut) == "until"
+    save(RunDirectory(tmp_path), game, state, {})
+    found = checkpoint.newest(RunDirectory(tmp_path).checkpoints)
+    assert found.facts["state"]["bad"] == list(range(1, cut + 1))
+    assert found.facts["ailments"] == [NOT_FINITE]
+    again = built(Spoiled, seed=9)
+    state = State.fresh(again)
+    load_into(again, state, found)
+    assert ends(again, state) == 21
+
+
+def test_a_mask_may_hold_infinities_and_no_other_buffer():
+    class Masked(Duel):
+        k, optim, both, clip, lr = 1, "adam", False, 1e9, 1e-2
+
+        def __init__(self, spec, *, z_dim: int = 2):
+            super().__init__(spec)
+            self.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+            self.register_buffer("nothing", torch.zeros(0))
+
+    game = built(Masked)
+    state = State.fresh(game)
+    assert not any("bad" in event.terms for event in train(game, batches(), 3, state=state))
+    assert state.ails() == set()
+    assert set(state.sound.buffers) == {"G.1.running_mean", "G.1.running_var"}
+
+
+class Steep(Game):
+    """One number, whose gradient once is finite and its square is not."""
+
+    def __init__(self, spec, *, clip: float = 1.0, optim: Literal["adam", "rmsprop"] = "adam"):
+        super().__init__(spec)
+        self.G = nn.Linear(1, 1, bias=False)
+
+    def turns(self):
+        return [Turn("G", self.loss, clip=self.clip, optim={"adam": Adam, "rmsprop": RMSprop}[self.optim](1e-2))]
+
+    def loss(self, real):
+        return {"adv": self.G(torch.ones(1, 1)).sum() * (1e25 if self.step == 1 else 1.0)}
+
+
+@pytest.mark.parametrize("optim", ["adam", "rmsprop"])
+@pytest.mark.parametrize("clip", [1e30, 1e3])
+def test_a_gradient_whose_square_overflows_is_clipped_or_undone(clip, optim):
+    game = built(Steep, clip=clip, optim=optim)
+    state = State.fresh(game)
+    bad = [event.terms.get("bad", 0.0) for event in train(game, batches(), 4, state=state)]
+    assert bad == [0.0, float(clip == 1e30), 0.0, 0.0]
+    assert all(t.isfinite().all() for t in snapshot(game, state).values())
+
+
+def test_a_rollback_asked_for_comes_after_the_changes_beside_it():
+    state = State.fresh(game := built(Duel))
+    running = train(game, batches(), 9, state=state)
+    next(running)
+    with pytest.raises(DivergenceError, match=r"^step 1: the samples are alike\.$"):
+        running.send({"rollback": "the samples are alike", "D.lr": 1e-4, "rates": 0.5})
+    assert state.changes == {"D.lr": 1e-4, "rates": 0.5}
+    assert (state.step, state.whole) == (1, True)
+
+
+def test_rates_are_a_factor_on_whatever_the_turns_say():
+    class Falling(Duel):
+        def turns(self):
+            judge, generator = super().turns()
+            return [judge, replace(generator, optim=Adam(lr=1e-2 / (1 + self.step)))]
+
+    running = train(built(Falling), batches(), 5)
+    assert next(running).rates == {"D.lr": 1e-2, "G.lr": 1e-2}
+    assert running.send({"rates": 0.5}).rates == {"D.lr": 5e-3, "G.lr": 2.5e-3}
+    assert running.send({"D.lr": 4e-2}).rates == {"D.lr": 2e-2, "G.lr": pytest.approx(1e-2 / 6)}
+    assert running.send({"rates": 1.0}).rates == {"D.lr": 4e-2, "G.lr": 2.5e-3}
 
 
 # -- gates, clips, what happens after a move --------------------------------------------------------------------------

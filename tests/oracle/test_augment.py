@@ -26,6 +26,7 @@ from elegan.augment import (
     scale,
     scalings,
     translate,
+    verdict,
     warp,
 )
 from elegan.errors import OptionError
@@ -203,7 +204,7 @@ def test_no_policy_is_nothing_at_all():
     x, nothing, state = images(4), Augment("", 0.3), torch.get_rng_state()
     assert nothing(x) is x
     assert nothing.state_dict() == {}
-    assert nothing.terms(x, x) == {}
+    assert nothing.terms(x, x).keys() == {"real", "fake", "right"}, "the judge's verdict, and nothing to follow"
     assert nothing.following(7) is None
     nothing.schedule(0.5)
     assert torch.equal(torch.get_rng_state(), state)
@@ -258,6 +259,29 @@ def test_wrong_names_strengths_kinds_and_shapes():
     for name in AUGMENTATIONS:
         with pytest.raises(ValueError, match=r"images \(B, C, H, W\), not a tensor of shape \(4, 7\)"):
             AUGMENTATIONS[name](torch.zeros(4, 7), 1.0)
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.7, -1.5])
+def test_a_verdict_is_two_means_and_the_area_under_the_curve(apart):
+    """N(m, 1) lies above N(0, 1) in Φ(m / √2) of all pairs."""
+    real, fake = torch.randn(40_000, 1, requires_grad=True) + apart, torch.randn(40_000, 1, requires_grad=True)
+    said = verdict(real, fake)
+    assert said["right"].item() == pytest.approx(stats.norm.cdf(apart / 2**0.5), abs=0.01)
+    assert (said["real"].item(), said["fake"].item()) == pytest.approx((apart, 0), abs=0.02)
+    assert not any(term.requires_grad for term in said.values())
+
+
+def test_a_verdict_counts_ties_by_half():
+    assert verdict(torch.zeros(4), torch.zeros(4))["right"] == 0.5
+    assert verdict(torch.tensor([1.0, 0.0, 0.0, -1.0]), torch.zeros(4))["right"] == 0.5
+    assert verdict(torch.tensor([1, 0, 0, 2]), torch.zeros(4))["right"] == 0.75
+
+
+@pytest.mark.parametrize("policy", ["", "light", "ada"])
+def test_no_term_of_an_augmentation_trains(policy):
+    terms = Augment(policy).terms(torch.randn(4, requires_grad=True), torch.randn(4, requires_grad=True))
+    assert not any(term.requires_grad for term in terms.values())
+    assert ("overfitting" in terms) == (policy == "ada")
 
 
 def test_overfitting_is_the_mean_sign():

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from elegan.cli.parser import REQUIRED, Verb
 from elegan.options import Option
-from elegan.run.directory import free_name
+from elegan.run.directory import RunDirectory, free_name
+from elegan.run.place import writable
 
 VERB = Verb(
     "apply",
@@ -30,6 +31,8 @@ def main(tokens: Sequence[str]) -> int:
     from elegan import api
 
     run, out = Path(typed["run"]), typed.get("out")
+    RunDirectory.open(run)
+    writable(run if out is None else Path(out), empty=out is not None)
     results = api.apply(run, typed["input"], direction=typed.get("direction", "ab"))
     written = results.save(out if out is not None else free_name(run, "applied"))
     print(f"{len(results)} results in {written[0].parent}; look at {written[0]}")

@@ -7,6 +7,7 @@ from typing import Literal
 from elegan.cli.parser import REQUIRED, Verb
 from elegan.options import Option
 from elegan.run.directory import free_name
+from elegan.run.place import writable
 
 VERB = Verb(
     "edit",
@@ -36,7 +37,9 @@ def main(tokens: Sequence[str]) -> int:
 
     run, out = Path(typed.pop("run")), typed.pop("out", None)
     typed.pop("what")
-    samples = api.load(run).interpolate(**typed)
+    model = api.load(run)
+    writable(run if out is None else Path(out), empty=out is not None)
+    samples = model.interpolate(**typed)
     written = samples.save(out if out is not None else free_name(run, "interpolated"))
     print(f"{len(samples)} samples in {written[0].parent}; look at {written[0]}")
     return 0

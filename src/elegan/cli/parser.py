@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import cyclopts
+from rich.console import Console
 
 from elegan.errors import OptionError, nearest
 from elegan.options import Option, parse
+
+NARROWEST = 20  # columns; the library has no end in fewer than three
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,9 @@ class Verb:
         except cyclopts.CycloptsError as error:
             raise OptionError(_one_line(error, self.name, [flag.flag for flag in flags])) from None
         if bound.signature.parameters.keys() != known.keys():  # cyclopts bound its own help function instead
-            app(tokens, result_action="return_value")
+            screen = Console()
+            screen.width = max(screen.width, NARROWEST)
+            app(tokens, result_action="return_value", console=screen)
             return None
         return {
             name: said if isinstance(said, (bool, tuple)) else parse(said, known[name].type, self._label(known[name]))

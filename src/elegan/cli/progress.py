@@ -2,10 +2,12 @@
 
 import os
 import shlex
+import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,12 +16,14 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from elegan.api import Model, Plan
+from elegan.cli.parser import NARROWEST
 from elegan.run.directory import RunDirectory
 from elegan.training.loop import Event
 from elegan.view.page import NAME as PAGE
 
 SHOWN_EVERY = 0.2  # seconds between updates of the bar
 FAR = 1e8  # seconds; what is further off is not said
+MOST_STEPS = 10**12  # which are further off than that
 LINE_EVERY = 5.0  # seconds between plain lines
 
 
@@ -28,7 +32,7 @@ class Progress:
 
     def __init__(self, run: RunDirectory, plan: Plan):
         self.run, self.total = run, plan["training"]["steps"]
-        self.console = Console(highlight=False)
+        self.console = console(sys.stdout)
         compute, data = plan["compute"], plan["data"]
         preset = "" if plan["preset"] == "none" else f", preset {plan['preset']}"
         self.console.print(f"{plan['game']} on {data['name']}: {data['about']}{preset}", markup=False, soft_wrap=True)
@@ -52,7 +56,7 @@ class Progress:
     def __call__(self, event: Event) -> None:
         now = time.monotonic()
         wait = SHOWN_EVERY if self.live else LINE_EVERY
-        if self.mark_images is None:
+        if self.mark_images is None or event.images < self.mark_images:  # at first, and after a rollback
             self.mark_time, self.mark_images = now, event.images
         if now - self.shown < wait and event.step not in (1, self.total):
             return
@@ -67,7 +71,8 @@ class Progress:
             lines = [Text(terms(event.terms)), *([Text(self.newest())] if self.newest() else [])]
             self.live.update(Group(self.bar, *lines), refresh=True)
             return
-        seconds = (self.total - event.step) * event.images / event.step / self.rate if self.rate else None
+        left = min(self.total - event.step, MOST_STEPS)
+        seconds = left * event.images / event.step / self.rate if self.rate else None
         parts = [
             f"step {event.step:,}/{self.total:,}",
             f"{timedelta(seconds=int(seconds))} left" if seconds is not None and seconds < FAR else "",
@@ -92,9 +97,9 @@ class Steps:
     """Progress of work in named steps: one line that changes, on a terminal; nothing elsewhere."""
 
     def __init__(self):
-        console = Console(stderr=True)
+        shown = console(sys.stderr)
         columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed:,}")
-        self.bar = Bar(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self.bar = Bar(*columns, console=shown, transient=True, disable=not shown.is_terminal)
         self.task = self.bar.add_task("starting", total=1)
 
     def __enter__(self) -> "Steps":
@@ -117,9 +122,36 @@ class Steps:
         self.bar.update(self.task, description=what, completed=done, total=max(total, 1))
 
 
+class Lenient:
+    """A stream that drops what nobody takes, on a full disk or a closed pipe: a display is worth no training."""
+
+    def __init__(self, stream: TextIO):
+        self.stream = stream
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self.stream.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self.stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+def console(stream: TextIO | None) -> Console:
+    """A console on a stream; on one that is closed it shows nothing."""
+    lenient: Any = None if stream is None else Lenient(stream)
+    made = Console(file=lenient, quiet=stream is None, highlight=False)
+    if made.width < NARROWEST:
+        made.width = NARROWEST
+    return made
+
+
 def terms(values: dict[str, Any]) -> str:
-    """The terms of a step without the gradients' norms, shortly."""
-    return "  ".join(f"{name} {value:.3g}" for name, value in values.items() if not name.endswith(".grad"))
+    """The terms of a step, shortly; the page and the log have the norms of gradients and the means of logits too."""
+    return "  ".join(f"{n} {v:.3g}" for n, v in values.items() if not n.endswith((".grad", ".real", ".fake")))
 
 
 def finish(model: Model) -> int:

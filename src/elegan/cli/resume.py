@@ -12,6 +12,7 @@ VERB = Verb(
     {
         "Options": (
             Option("steps", int | None, None, "a new total of steps; it can only be raised"),
+            Option("extend", int | None, None, "so many steps more than the run was made for, instead of --steps"),
             Option("track", str | None, None, "tell the run to other tools as it goes, into RUN/track: tensorboard"),
             Option("score", int | None, None, "samples to score now and then; by default as the run was begun"),
         )

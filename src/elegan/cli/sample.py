@@ -1,13 +1,13 @@
 """`elegan sample RUN`: the verb's flags, and those of the run's game."""
 
 from collections.abc import Sequence
-from os.path import isfile
 from pathlib import Path
 
 from elegan import zoo
 from elegan.cli.parser import REQUIRED, Verb
 from elegan.options import Option
 from elegan.run.directory import RunDirectory, free_name
+from elegan.run.place import writable
 
 ARGUMENTS = (Option("run", str, REQUIRED, "directory of the run; nothing else is needed"),)
 FLAGS = (
@@ -25,7 +25,9 @@ def main(tokens: Sequence[str]) -> int:
     from elegan import api
 
     run, out = Path(typed.pop("run")), typed.pop("out", None)
-    samples = api.load(run, checkpoint=typed.pop("checkpoint", "newest")).sample(typed.pop("n", 64), **typed)
+    model = api.load(run, checkpoint=typed.pop("checkpoint", "newest"))
+    writable(run if out is None else Path(out), empty=out is not None)
+    samples = model.sample(typed.pop("n", 64), **typed)
     written = samples.save(out if out is not None else free_name(run, "drawn"))
     print(f"{len(samples)} samples in {written[0].parent}; look at {written[0]}")
     return 0
@@ -35,7 +37,7 @@ def verb(tokens: Sequence[str]) -> Verb:
     """The verb with the flags of the game of the run that the tokens name, if they name one."""
     groups: dict[str, Sequence[Option]] = {"Options": FLAGS}
     about = "Draw samples from a run."
-    run = next((RunDirectory(token) for token in tokens if isfile(RunDirectory(token).options_file)), None)
+    run = next((RunDirectory(token) for token in tokens if RunDirectory(token).exists()), None)
     if run is not None:
         game = zoo.describe(run.read_options()["game"])
         groups[f"Options of {game.name}"] = game.sample_options

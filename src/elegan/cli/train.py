@@ -28,6 +28,8 @@ FLAGS = (
         "until_still", float | None, None, "stop once 1,000 steps change the parameters by less than this, relatively"
     ),
     Option("track", str | None, None, "tell the run to other tools as it goes, into RUN/track: tensorboard"),
+    Option("rescue", bool, False, "let an alarm (collapse, a judge too strong …) apply its remedy, and log it"),
+    Option("keep", int, 2, "newest checkpoints that stay on the disk, beside the best and the last healthy one"),
     Option("score", int, 0, "score so many samples now and then and keep the best checkpoint; 0 scores none"),
 )
 MACHINE = (

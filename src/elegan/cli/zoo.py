@@ -18,8 +18,10 @@ def main(tokens: Sequence[str]) -> int:
     typed = Verb("zoo", about, (what, Option("game", str | None, None, "a game, to show"))).parse(tokens)
     if typed is None:
         return 0
-    if typed["what"] == "list":
+    if typed["what"] == "list" and "game" not in typed:
         return list_games()
+    if typed["what"] == "list":
+        raise OptionError(f"zoo list takes no game; see 'elegan zoo show {typed['game']}'.")
     if not typed.get("game"):
         raise OptionError(f"zoo show needs a game: {', '.join(zoo.names())}.")
     return show(zoo.describe(typed["game"]))

@@ -90,7 +90,7 @@ class RunDirectory:
         Raises `ResourceError` if the disk refuses.
         """
         text = json.dumps({**options, "schema": SCHEMA}, indent=1, ensure_ascii=False)
-        write_synced(self.options_file, text.encode())
+        write_synced(self.options_file, text.encode(errors="backslashreplace"))  # JSON reads what names no text has
 
     def options_fault(self) -> str:
         """What is wrong with options.json, in a few words; empty if it is whole.
@@ -138,6 +138,8 @@ class RunDirectory:
         for name, kind in PARTS.items():
             if not isinstance(options[name], kind):
                 raise ValueError(f"{name} is of type {type(options[name]).__name__}")
+        if not isinstance(options["data"]["name"], str):
+            raise ValueError("data.name is no text")
         return options
 
     @contextlib.contextmanager

@@ -1,4 +1,8 @@
-"""The event log: one JSON object a line, the truth about a run. Every step to 100, then every tenth."""
+"""The event log: one JSON object a line, the truth about a run. Every step to 100, then every tenth.
+
+kinds: started, step, change, checkpoint, score, alarm, rollback, resumed, stopped. A `resumed` and a `rollback` line
+name the step that training goes on from, and supersede what was logged of later ones.
+"""
 
 import json
 import math
@@ -12,6 +16,8 @@ from typing import Any
 from elegan.training.loop import Event
 
 SCHEMA = 1
+COUNTS, TIMES, TABLES = ("step", "images"), ("time", "seconds"), ("terms", "rates", "change", "changes", "scores")
+MOST = 1e12  # of a count or a time; more is damage
 
 Follower = Callable[[dict[str, Any]], None]
 
@@ -42,10 +48,12 @@ class EventLog:
         """Append one line: schema, kind, unix time, seconds since this process began the log, and facts."""
         seconds = round(time.monotonic() - self.start, 3)
         line = {"v": SCHEMA, "kind": kind, "time": round(time.time(), 3), "seconds": seconds, **facts}
+        if kind == "rollback":
+            self._rates = {}  # what was logged last may be superseded
         for follower in self.followers:
             follower(line)
         try:
-            with self.path.open("a", encoding="utf-8") as file:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write("\n" * self._torn + json.dumps(line, ensure_ascii=False) + "\n")
             self._torn = False
         except OSError as error:
@@ -70,17 +78,34 @@ def _json_numbers(numbers: dict[str, float]) -> dict[str, float | str]:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The events of a run as they count now: what a later `resumed` line supersedes, and torn lines, are left out."""
+    """The events of a run as they count now: what a later `resumed` or `rollback` line supersedes, and torn lines, are
+    left out."""
     lines: list[dict[str, Any]] = []
     if path.is_file():  # a device would never end
         for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue  # a line torn by a crash
-            if not isinstance(line, dict) or not isinstance(line.get("step", 0), int):
+            if not _sound(line):
                 continue
-            if line.get("kind") == "resumed" and "step" in line:
+            if line.get("kind") in ("resumed", "rollback") and "step" in line:
                 lines = [old for old in lines if old.get("step", 0) <= line["step"]]
             lines.append(line)
     yield from lines
+
+
+def _sound(line: Any) -> bool:
+    """Whether a line is an object in which each fact that readers count on, if it is there, is of its type."""
+    if not isinstance(line, dict):
+        return False
+    counts, times = ([line.get(name, 0) for name in names] for names in (COUNTS, TIMES))
+    typed = all(isinstance(n, int) for n in counts) and all(isinstance(n, (int, float)) for n in times)
+    tables = all(isinstance(line.get(name, {}), dict) for name in TABLES)
+    return typed and tables and all(0 <= number < MOST for number in counts + times)
+
+
+def decided(path: Path, step: int) -> list[dict[str, Any]]:
+    """What was decided at a step after its checkpoint was written, and so is in no checkpoint: changes by listeners
+    and rollbacks to it, in order."""
+    return [line for line in read(path) if line.get("kind") in ("change", "rollback") and line.get("step") == step]

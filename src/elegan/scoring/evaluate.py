@@ -47,6 +47,7 @@ from elegan.metrics.protocol import Score, lines
 from elegan.model import Model, load
 from elegan.run.directory import SCORES, RunDirectory
 from elegan.run.events import torn
+from elegan.run.place import writable
 from elegan.spec import Field
 from elegan.tasks.generate import draw
 from elegan.training.distributed import joined
@@ -129,8 +130,14 @@ def evaluate(
         if save is not None and Path(save).suffix != ".safetensors":
             raise OptionError(f"--save {str(save)!r} is no .safetensors file.")
         chosen(metrics, ())  # before anything is drawn
+        for flag, place in (("--out", out), ("--save", None if save is None else Path(save).parent)):
+            if place is not None and peers.rank == 0:
+                writable(Path(place), flag)
         found = resolve(what, against, split, Form.of(reading) if reading else None, n, seed, checkpoint)
         drawn, reference, model = found.drawn, found.reference, found.model
+        home = Path(out) if out is not None else found.home
+        if home is not None and peers.rank == 0:
+            writable(home)
         network = embedder_for(embedder, drawn, reference)
         if save is not None:
             statistics = embedded(drawn, network, progress)
@@ -147,7 +154,6 @@ def evaluate(
         evaluation = Evaluation(drawn.name, scores, files=saved)
         if "memorisation" in names and isinstance(drawn, Set) and reference.train is not None:
             evaluation.nearest = nearest_sheet(drawn, reference.train, network, progress)
-        home = Path(out) if out is not None else found.home
         if home is not None and peers.rank == 0:
             evaluation.files = saved + written(home, evaluation, model.step if model else None)
             if model is not None and home == model.run.path:
@@ -176,6 +182,8 @@ def resolve(
     if n is not None and (type(n) is not int or n < 1):
         raise OptionError(f"-n {n} must be 1 or more.")
     if not _is_model(what):
+        if checkpoint != "newest":
+            raise OptionError(f"--checkpoint {checkpoint} is for runs, and {_spelled(what)} is none: leave it out.")
         reference = referred(against, split, form or Form()) if against is not None else None
         return Resolved(_given(what, n, form or Form(), seed, reference.levels if reference else None), reference)
     model = what if isinstance(what, Model) else load(what, checkpoint=checkpoint)
@@ -192,7 +200,7 @@ def resolve(
 
 def _is_model(what: Any) -> bool:
     path = isinstance(what, (str, os.PathLike))
-    return isinstance(what, Model) or (path and os.path.isfile(RunDirectory(what).options_file))
+    return isinstance(what, Model) or (path and RunDirectory(what).exists())
 
 
 def _spelled(what: Any) -> str:
@@ -205,6 +213,8 @@ def _given(what: Any, n: int | None, form: Form, seed: int, levels: Field | None
         made = _array(what, levels)
         return made if n is None else some(made, n, seed)
     if is_statistics(_path(what)):
+        if n is not None:
+            raise OptionError(f"-n {n}: statistics are of as many samples as they were made of; leave it out.")
         return read_statistics(Path(what))
     return of_source(open_data(what, form=form), "train", n, seed=seed, levels=levels)
 
@@ -379,7 +389,7 @@ def written(home: Path, found: Evaluation, step: int | None) -> list[Path]:
         home.mkdir(parents=True, exist_ok=True)
         at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         ending = "\n" * torn(log)  # of a line that a crash cut off
-        with log.open("a", encoding="utf-8") as file:
+        with log.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(ending + lines(replace(score, step=step, time=at) for score in found.scores))
         files.append(log)
         if found.nearest is not None:

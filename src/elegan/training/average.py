@@ -29,13 +29,16 @@ class Average:
         self.images = 0  # images seen at the last update
 
     @torch.no_grad()
-    def update(self, game: Game) -> None:
-        """Move towards `game`, which has seen `game.images`; waits until a twentieth of the half-life has passed."""
+    def update(self, game: Game, unless: Tensor | None = None) -> None:
+        """Move towards `game`, which has seen `game.images`; waits until a twentieth of the half-life has passed.
+
+        unless: a flag on the device; where it is 1, parameters and buffers stay as they are.
+        """
         self.game.step, self.game.images = game.step, game.images
-        self._follow(game)
+        self._follow(game, unless)
         self.game.before()  # gates stand where the images do, as they will after loading
 
-    def _follow(self, game: Game) -> None:
+    def _follow(self, game: Game, unless: Tensor | None) -> None:
         half_life = min(self.half_life_images, game.images * self.ramp)
         passed = game.images - self.images
         if passed * UPDATES_PER_HALF_LIFE < half_life:
@@ -43,8 +46,12 @@ class Average:
         weight = 1 - 0.5 ** (passed / half_life) if half_life > 0 else 1.0
         mine: list[Tensor] = [*self.game.parameters()]
         its: list[Tensor] = [*game.parameters()]
+        buffers = [*zip(self.game.buffers(), game.buffers(), strict=True)]
+        if unless is not None:
+            its = [torch.where(unless > 0, here, there) for here, there in zip(mine, its, strict=True)]
+            buffers = [(here, torch.where(unless > 0, here, there)) for here, there in buffers]
         torch._foreach_lerp_(mine, its, weight)
-        for here, there in zip(self.game.buffers(), game.buffers(), strict=True):
+        for here, there in buffers:
             here.copy_(there)
         self.images = game.images
 

@@ -1,19 +1,22 @@
-"""Ranks under `torchrun`: one all-reduce a move, no wrapper around the players.
+"""Ranks under `torchrun`, or whoever sets the variables that it does: one all-reduce a move, no wrapper.
 
 What is summed: [gradients, zeros where None | which exist | terms | flags | buffers of shard 0, as exact numbers].
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed import distributed_c10d
 
 from elegan.errors import OptionError
+from elegan.training import meeting
+from elegan.training.meeting import launched, reaching, together
 
 
 @dataclass(frozen=True)
@@ -26,26 +29,32 @@ class World:
     def shards(self, count: int) -> range:
         """The shards of this rank: rank, rank + size, … Raises `OptionError` if they cannot be dealt out evenly."""
         if count % self.size:
-            raise OptionError(f"{count} shards cannot be dealt to {self.size} processes; use --shards {self.size}.")
+            fit = [str(size) for size in range(1, count + 1) if count % size == 0]
+            raise OptionError(
+                f"{count} shards cannot be dealt to {self.size} processes; start {' or '.join(fit)} of them, "
+                f"or train a new run with --shards {self.size}."
+            )
         return range(self.rank, count, self.size)
 
     def sum_(self, tensors: list[Tensor]) -> None:
-        """Replace each tensor by its sum over the ranks, in one all-reduce."""
+        """Replace each tensor by its sum over the ranks, in one all-reduce. Raises `Gone` if one has ended."""
         if self.size == 1:
             return
         flat = torch.cat([t.reshape(-1) for t in tensors])
-        dist.all_reduce(flat)
+        with reaching():
+            dist.all_reduce(flat)
         start = 0
         for t in tensors:
             t.copy_(flat[start : start + t.numel()].view(t.shape))
             start += t.numel()
 
     def gather(self, value: Any) -> list[Any]:
-        """The value of every rank, in rank order."""
+        """The value of every rank, in rank order. Raises `Gone` if one has ended."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with reaching():
+            dist.all_gather_object(values, value)
         return values
 
 
@@ -58,18 +67,29 @@ def world() -> World:
 
 @contextmanager
 def joined(device: str = "cpu") -> Iterator[World]:
-    """Join the peers `torchrun` started, if it did; leave together by a barrier, so that no job aborts at exit."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    """Join the peers that were launched, if any; leave together by a barrier, so that no job aborts at exit.
+
+    Raises `Gone` if one does not come, or ends before the others; see `together` for what becomes of errors.
+    """
+    rank, size = launched()
+    if size == 1 or dist.is_initialized():
         yield world()
         return
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield world()
-        dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    with together():
+        if device.startswith("cuda"):
+            torch.cuda.set_device(device)
+        here, backend = meeting.current(), "nccl" if device.startswith("cuda") else "gloo"
+        soon, late = timedelta(seconds=meeting.SOON), timedelta(seconds=meeting.TIMEOUT)
+        with reaching():
+            here.call_the_roll()
+            dist.init_process_group(backend, store=here.group_store(), rank=rank, world_size=size, timeout=soon)
+            distributed_c10d._set_pg_timeout(late)  # there is no public way to give it patience once it stands
+        try:
+            yield world()
+            with reaching():
+                dist.barrier()
+        finally:
+            dist.destroy_process_group()
 
 
 def as_numbers(tensor: Tensor) -> Tensor:

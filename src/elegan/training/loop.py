@@ -3,13 +3,15 @@
     for event in train(game, batches, steps=1000):
         print(event.step, event.terms)
 
-A move is a transaction: gradients of all shards are summed, and if anything in them is not finite, parameters, moments
-and buffers stay as they were, by a flag on the device that is read a step later. Nothing here waits for the device.
+A move is a transaction: gradients of all shards are summed, and if anything is not finite, in them, in the terms, the
+parameters, the moments, the buffers or the average, then all of these stay as they were, by a flag on the device that
+is read a step later. Nothing here waits for the device.
 """
 
+import math
 from collections import Counter
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,28 +26,54 @@ from elegan.training.average import Average
 from elegan.training.distributed import as_numbers, from_numbers, world
 from elegan.training.optim import Optimisers
 from elegan.training.seeds import seed_at
+from elegan.training.soundness import Sound, not_finite
 from elegan.training.turns import batches_per_step, fields_of, phase_at, turn_name
 
-BAD_STEPS_IN_A_ROW = 20  # so many steps with a move that was not finite end a training
+BAD_STEPS, OF_STEPS = 20, 50  # so many steps with a move that was not finite, of the last so many, are a divergence
+AVERAGE_EVERY = 10  # steps between looks at the average, which no move reads
+NAMED = 4  # of what was not finite then, in words
+NOT_FINITE = "not finite"  # the ailment of a training some of whose last steps were bad
 
 Change = Mapping[str, Any]
 
 
 @dataclass
 class State:
-    """Everything besides the weights that a checkpoint needs."""
+    """Everything besides the weights that a checkpoint needs.
+
+    changes: what listeners have changed. stream: of the noise; each rollback goes on with another.
+    rollbacks: so many since the last trouble was over. trouble: the step at which the last one was met.
+    bad: of the last steps, those with a move that was not finite. report: of the newest step, not in `bad` yet.
+    ailments: what is wrong now, by name; only a state without any is worth going back to.
+    whole: False inside a step: some players have moved, others not yet.
+    """
 
     average: Average
     optim: Optimisers
     changes: dict[str, Any]
+    sound: Sound
     step: int = 0
     images: int = 0
     stream: int = 0
-    whole: bool = True  # False inside a step: some players have moved, others not yet
+    rollbacks: int = 0
+    trouble: int = 0
+    bad: list[int] = field(default_factory=list)
+    report: "Report | None" = None
+    ailments: set[str] = field(default_factory=set)
+    whole: bool = True
 
     @classmethod
     def fresh(cls, game: Game, *, half_life_images: float = 20_000, ramp: float = 0.05) -> "State":
-        return cls(Average(game, half_life_images=half_life_images, ramp=ramp), Optimisers(game), {})
+        average, optim = Average(game, half_life_images=half_life_images, ramp=ramp), Optimisers(game)
+        return cls(average, optim, {}, Sound(game, average, optim))
+
+    def bad_until_now(self) -> list[int]:
+        """`bad`, and the newest step if it is. Waits for the device."""
+        return [*self.bad, *([self.step] if self.report is not None and self.report.numbers["bad"] else [])]
+
+    def ails(self) -> set[str]:
+        """`ailments`, and what the newest step and the numbers themselves add to them. Waits for the device."""
+        return self.ailments | ({NOT_FINITE} if self.bad_until_now() or not self.sound.holds() else set())
 
 
 @dataclass
@@ -98,14 +126,23 @@ class Report:
 
 
 def train(
-    game: Game, batches: Batches, steps: int, *, seed: int = 0, state: State | None = None
+    game: Game,
+    batches: Batches,
+    steps: int,
+    *,
+    seed: int = 0,
+    state: State | None = None,
+    change: Change | None = None,
 ) -> Generator[Event, Change | None, State]:
     """Train `game` until it has made `steps` steps in all, yielding an event after each.
 
-    Send back a change to steer: `{"D.lr": 1e-4}` sets a turn's rate, `{"gp": 5.0}` an option, `{"stop": True}` stops.
-    Changes are kept in the state and survive a resume. Under `torchrun` they reach all ranks at the same step.
+    Send back a change to steer: `{"D.lr": 1e-4}` sets a turn's rate, `{"rates": 0.5}` multiplies those of all turns,
+    `{"gp": 5.0}` sets an option, `{"stop": True}` stops, `{"rollback": "why"}` ends in a `DivergenceError`, as does
+    training that gives nothing finite. Changes are kept in the state and survive a resume. Under `torchrun` they reach
+    all ranks at the same step. change: one to begin with.
     """
     loop = Loop(game, batches, seed=seed, state=state)
+    loop.steer(change)
     while loop.state.step < steps:
         event = loop.step()
         loop.steer((yield event))
@@ -126,13 +163,10 @@ class Loop:
         self.stopped = False
         self.device = game.device
         self._buffers = list(game.buffers())
-        floats = [b for b in self._buffers if b.is_floating_point() and b.numel()]
-        self._finite = [b for b in floats if b.isfinite().all()]  # and are to stay so; a mask may hold −inf
         self._fields = (*batches.spec, *batches.derived)
         self._frozen_for = ""
         self._phase_name: str | None = None
-        self._report: Report | None = None
-        self._bad_streak = 0
+        self._ill_average: Tensor | None = None
         self._wish: dict[str, Any] = {}
         for name, value in self.state.changes.items():
             self._apply(name, value)
@@ -162,6 +196,9 @@ class Loop:
         self.turns = [self._steered(turn) for turn in turns]
         self._moves: Counter[int] = Counter()
         self._numbers: dict[str, Tensor] = {}
+        if self._ill_average is None or state.step % AVERAGE_EVERY == 0:
+            self._ill_average = state.sound.broken_average()
+        self._ill = torch.maximum(state.sound.broken(), self._ill_average)
         self._bad = torch.zeros((), device=self.device)
         self._wishes = torch.zeros((), device=self.device)
         self._batch: dict[tuple[int, int], dict[str, Tensor]] = {}  # (number, shard) -> fields read so far
@@ -174,19 +211,18 @@ class Loop:
         state.step += 1
         state.images += self.batches.batch * self._batches_per_step
         game.step, game.images = state.step, state.images
-        state.average.update(game)
+        ill = self._ill if self._ill.is_cuda or self._ill else None  # reading it costs nothing on a processor
+        state.average.update(game, unless=ill)
         state.whole = True
-        previous = self._report
-        self._report = Report({**self._numbers, "bad": self._bad, "wishes": self._wishes})
-        if previous is not None:
-            self._examine(previous)
-        return Event(state.step, state.images, self._phase_name or "", game, state, self._report, self.turns)
+        previous, report = state.report, Report({**self._numbers, "bad": self._bad, "wishes": self._wishes})
+        state.report = report
+        self._examine(previous, state.step - 1)
+        return Event(state.step, state.images, self._phase_name or "", game, state, report, self.turns)
 
     def examine_last(self) -> None:
         """Look at the flags of the newest step too; reads are a step late until here."""
-        if self._report is not None:
-            self._examine(self._report)
-            self._report = None
+        last, self.state.report = self.state.report, None
+        self._examine(last, self.state.step)
 
     def steer(self, change: Change | None) -> None:
         """Take a change from a listener; with several ranks it waits until all have heard of it."""
@@ -238,8 +274,9 @@ class Loop:
         norm = torch.stack(torch._foreach_norm(gradients)).norm()
         if turn.clip < float("inf"):
             torch._foreach_mul_(gradients, (turn.clip / (norm + 1e-6)).clamp(max=1.0))
-        signs = torch.stack([norm.float(), *terms.values(), *(b.sum().float() for b in self._finite)])
-        bad = (~torch.isfinite(signs).all()).float()
+        square = norm.clamp(max=turn.clip).square()  # moments hold squares, and these overflow first
+        buffers = self.state.sound.buffers.values()
+        bad = torch.maximum(not_finite([norm, square, *terms.values(), *buffers]), self._ill)
         skip = bad if turn.when is None else torch.maximum(bad, 1 - turn.when(terms).float())
         self.state.optim.step(turn.players, turn.optim, skip)
         if turn.then is not None:
@@ -290,8 +327,9 @@ class Loop:
         gradients = [p.grad for p in movers if p.grad is not None]
         values = torch.stack(list(terms.values()))
         wishes = torch.full((1,), float(bool(self._wish)), device=self.device)
+        ill = self._ill.reshape(1)
         numbers = [as_numbers(b) if first else torch.zeros_like(as_numbers(b)) for b in self._buffers]
-        self.world.sum_([*gradients, exists, values, wishes, *numbers])
+        self.world.sum_([*gradients, exists, values, wishes, ill, *numbers])
         if not all_here:  # some parameter had no gradient on this rank: did it on any?
             for p, found in zip(movers, exists.tolist(), strict=True):
                 if not found:
@@ -300,6 +338,7 @@ class Loop:
             for buffer, number in zip(self._buffers, numbers, strict=True):
                 buffer.copy_(from_numbers(number, buffer))
         self._wishes = torch.maximum(self._wishes, wishes[0])
+        self._ill = ill[0].clamp(max=1)
         return dict(zip(terms, values.unbind(), strict=True))
 
     # -- who moves ------------------------------------------------------------------------------------------------
@@ -325,19 +364,22 @@ class Loop:
         if fresh:
             self.state.optim.forget()
 
-    def _examine(self, report: Report) -> None:
-        numbers = report.numbers
-        self._bad_streak = self._bad_streak + 1 if numbers["bad"] else 0
-        if self._bad_streak >= BAD_STEPS_IN_A_ROW:
-            wrong = [n for n, v in numbers.items() if v != v or abs(v) == float("inf")]
+    def _examine(self, report: Report | None, step: int) -> None:
+        """Look at the flags of a step; None where a checkpoint that was resumed knows them already."""
+        state, numbers = self.state, report.numbers if report is not None else {}
+        state.bad = [s for s in state.bad if s > step - OF_STEPS] + ([step] if numbers.get("bad") else [])
+        (state.ailments.add if state.bad else state.ailments.discard)(NOT_FINITE)
+        if len(state.bad) >= BAD_STEPS:
+            wrong = [*state.sound.names(), *(n for n, v in numbers.items() if not math.isfinite(v))]
+            more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
             raise DivergenceError(
-                f"{BAD_STEPS_IN_A_ROW} steps in a row, up to step {self.state.step}, gave nothing finite "
-                f"({', '.join(wrong) or 'gradients'}); none of them reached the weights. Try a lower --lr."
+                f"{len(state.bad)} of the last {OF_STEPS} steps, up to step {state.step:,}, gave nothing finite "
+                f"({', '.join(wrong[:NAMED]) or 'gradients'}{more}); none of them moved the weights. Try a lower --lr."
             )
-        if self.world.size > 1 and numbers["wishes"]:
-            for wish in self.world.gather(self._wish):
-                self._grant(wish)
-            self._wish = {}
+        if self.world.size > 1 and numbers.get("wishes"):
+            wishes, self._wish = self.world.gather(self._wish), {}
+            stop = any(wish.get("stop") for wish in wishes)
+            self._grant({name: value for wish in wishes for name, value in wish.items()} | {"stop": stop})
 
     # -- changes --------------------------------------------------------------------------------------------------
 
@@ -345,15 +387,18 @@ class Loop:
         for name, value in change.items():
             if name == "stop":
                 self.stopped = self.stopped or bool(value)
-            else:
+            elif name != "rollback":
                 self._apply(name, value)
                 self.state.changes[name] = value
+        if "rollback" in change:  # with the other changes, which stay
+            raise DivergenceError(f"step {self.state.step:,}: {change['rollback']}.")
 
     def _apply(self, name: str, value: Any) -> None:
         """Check a change and, if it names an option, set it; rates are put into the turns of each step."""
         game = self.game
         rates = {f"{turn_name(turn)}.lr" for phase in game.phases() for turn in phase.turns()}
-        known = {n: Option(n, float, 0.0) for n in rates} | {o.name: o for o in of_callable(type(game).__init__)}
+        known = {n: Option(n, float, 0.0) for n in (*rates, "rates")}
+        known |= {o.name: o for o in of_callable(type(game).__init__)}
         if name not in known:
             raise ValueError(f"no change named {name!r}.{nearest(name, known)}")
         value = check([known[name]], {name: tuple(value) if isinstance(value, list) else value}, game.name)[name]
@@ -369,8 +414,9 @@ class Loop:
             setattr(self.state.average.game, name, value)
 
     def _steered(self, turn: Turn) -> Turn:
-        rate = self.state.changes.get(f"{turn_name(turn)}.lr")
-        return turn if rate is None else replace(turn, optim=replace(turn.optim, lr=rate))
+        changes = self.state.changes
+        rate = changes.get(f"{turn_name(turn)}.lr", turn.optim.lr) * changes.get("rates", 1.0)
+        return turn if rate == turn.optim.lr else replace(turn, optim=replace(turn.optim, lr=rate))
 
 
 def _where(turn: Turn) -> str:

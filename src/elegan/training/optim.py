@@ -1,7 +1,7 @@
 """Optimisers whose moments belong to the parameters, and whose step a flag on the device can turn into nothing."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -76,6 +76,12 @@ class Optimisers:
         optimiser.step()
         for now, was in zip(tensors, before, strict=True):
             torch.where(skip.to(now.device) > 0, was, now, out=now)
+
+    def kept(self) -> Iterator[tuple[str, Tensor]]:
+        """All moments that are where their parameter is, each with its name among them."""
+        for moments in self.moments.values():
+            for p, named in moments.items():
+                yield from ((n, m) for n, m in named.items() if isinstance(m, Tensor) and m.device == p.device)
 
     def forget(self) -> None:
         """Drop all moments, as at the start of a phase that asks for it."""

@@ -11,6 +11,8 @@ import numpy as np
 POINTS = 800  # of one curve, at most
 SPANS = 200  # stretches of time over which speeds are taken, at most
 LEAST_SPAN = 0.1  # seconds
+LARGEST = 1e300  # of a value that a curve shows
+PANELS = {"grad": "gradients", "real": "logits", "fake": "logits", "right": "right"}  # by the last part of a name
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class History:
     undone: int = 0  # logged steps with a move that was not finite
     written: float = 0.0  # unix time of the newest line
     terms: list[Curve] = field(default_factory=list)
+    logits: list[Curve] = field(default_factory=list)
+    right: list[Curve] = field(default_factory=list)
     gradients: list[Curve] = field(default_factory=list)
     speeds: list[Curve] = field(default_factory=list)
     rates: list[Curve] = field(default_factory=list)
@@ -69,14 +73,17 @@ def history(lines: Iterable[Mapping[str, Any]], total: int) -> History:
                 scores.setdefault(name, []).append((step, value))
         elif kind == "change":
             told.changes.append((step, dict(line.get("change", {}))))
+        elif kind == "rollback":
+            told.changes.append((step, {"gone back, with other noise": line.get("why")}))
         elif kind == "stopped":
             told.state = ending(str(line.get("by", "end")), step, total)
     told.seconds = sum(lines[-1].get("seconds", 0.0) for lines in processes if lines)
-    steps = [[line for line in lines if line.get("kind") == "step"] for lines in processes]
+    measured = {"step", "images", "seconds"}
+    steps = [[x for x in lines if x.get("kind") == "step" and measured <= x.keys()] for lines in processes]
     told.speeds, told.rate = speeds(steps)
-    curves = [curve(name, points) for name, points in terms.items() if name != "bad"]
-    told.terms = [c for c in curves if not c.name.endswith(".grad")]
-    told.gradients = [c for c in curves if c.name.endswith(".grad")]
+    for name, points in terms.items():
+        if name != "bad":
+            getattr(told, PANELS.get(name.rpartition(".")[2], "terms")).append(curve(name, points))
     told.rates = [curve(name, points) for name, points in rates.items()]
     told.scores = [curve(name, points) for name, points in scores.items()]
     return told
@@ -100,7 +107,7 @@ def curve(name: str, points: list[tuple[int, Any]]) -> Curve:
 
 def number(value: Any) -> float:
     """A value of the log; what is no number is nan."""
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    return float(value) if isinstance(value, (int, float)) and abs(value) < LARGEST else math.nan
 
 
 def extremes(values: np.ndarray) -> list[int]:

@@ -19,6 +19,7 @@ from string import Template
 from typing import Any
 
 from elegan.disk import write_whole
+from elegan.errors import CheckpointError
 from elegan.options import type_name
 from elegan.run import events
 from elegan.run.directory import SCORES, RunDirectory
@@ -103,7 +104,11 @@ def write(run: RunDirectory, known: dict[tuple[Path, int], Shown | None] | None 
     Raises `CheckpointError` if options.json is damaged, `OSError` if the disk refuses.
     """
     path = run.path / NAME
-    write_whole(path, build(run, {} if known is None else known).encode("utf-8", "backslashreplace"))
+    try:
+        text = build(run, {} if known is None else known)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:  # events and scores are checked
+        raise CheckpointError(f"{run.options_file} is damaged ({type(error).__name__}: {error}).") from error
+    write_whole(path, text.encode("utf-8", "backslashreplace"))
     return path
 
 

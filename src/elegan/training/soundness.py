@@ -1,0 +1,80 @@
+"""What of a training is to be finite, and whether it is: parameters, moments, buffers and the average.
+
+A number whose square is infinite counts as infinite where it is a parameter or a first moment. The optimisers square
+gradients and divide by roots; below that bound, 1.8e19 in float32, what they make of finite numbers is finite too.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from elegan.game import Game
+from elegan.training.average import Average
+from elegan.training.optim import Optimisers
+
+NOT_SQUARED = ("exp_avg_sq", "square_avg", "step")  # moments by torch's names: squares themselves, and counts
+SMALL = 4096  # so many numbers are read in less time than it takes to ask for them
+
+
+class Sound:
+    """The tensors of a training that are finite at first and are to stay so. A mask may hold −inf from the start."""
+
+    def __init__(self, game: Game, average: Average, optim: Optimisers):
+        self.optim, self.buffers = optim, finite_buffers(game)
+        self.average = {f"average of {n}": p for n, p in average.game.named_parameters()}
+        self.averaged_buffers = {f"average of {n}": b for n, b in finite_buffers(average.game).items()}
+
+    @torch.no_grad()
+    def broken(self) -> Tensor:
+        """Whether some parameter, moment or buffer is not finite: 1.0 or 0.0, a flag on the device."""
+        squared: list[Tensor] = [*self.optim.names]
+        others = [*self.buffers.values()]
+        for name, moment in self.optim.kept():
+            (others if name in NOT_SQUARED else squared).append(moment)
+        return not_finite([*squares(squared), *others])
+
+    @torch.no_grad()
+    def broken_average(self) -> Tensor:
+        """The same of the average."""
+        return not_finite([*squares(self.average.values()), *self.averaged_buffers.values()])
+
+    def holds(self) -> bool:
+        """Whether all of it is finite. Waits for the device."""
+        return not (self.broken() or self.broken_average())
+
+    @torch.no_grad()
+    def names(self) -> Iterator[str]:
+        """What is not finite, by name. Waits for the device."""
+        parameters = {name: p for p, name in self.optim.names.items()}
+        for name, tensor in (parameters | self.optim.tensors() | self.average).items():
+            if not (tensor if name.endswith(NOT_SQUARED) else tensor.square().sum()).isfinite().all():
+                yield name
+        for name, tensor in (self.buffers | self.averaged_buffers).items():
+            if not tensor.isfinite().all():
+                yield name
+
+
+def finite_buffers(game: Game) -> dict[str, Tensor]:
+    """The buffers of a game that hold real numbers, all of them finite now."""
+    named = {name: b for name, b in game.named_buffers() if b.is_floating_point() and b.numel()}
+    return {name: b for name, b in named.items() if b.isfinite().all()}
+
+
+@torch.no_grad()
+def not_finite(tensors: Iterable[Tensor]) -> Tensor:
+    """Whether some number of some tensors, or a sum of them, is infinite or none: 1.0 or 0.0, on their device."""
+    return (~torch.stack([t.sum() for t in joined(tensors)]).isfinite().all()).float()
+
+
+def squares(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Sums of squares of all numbers of some tensors."""
+    return [norm.square() for norm in torch._foreach_norm(joined(tensors))]
+
+
+def joined(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """The numbers of many tensors in few: the small ones become one."""
+    small, large = [], []
+    for tensor in tensors:
+        (small if tensor.numel() <= SMALL else large).append(tensor)
+    return [torch.cat([t.reshape(-1) for t in small]), *large] if small else large
