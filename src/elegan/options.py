@@ -18,6 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from elegan.errors import OptionError, nearest
 
+LARGEST = 1e18  # of a number: one that a machine still counts to
 TYPES = {"bool": bool, "int": int, "float": float, "str": str, "tuple": tuple, "None": None, "Literal": Literal}
 
 
@@ -129,6 +130,8 @@ def check(options: Iterable[Option], values: Mapping[str, Any], owner: str) -> d
             raise OptionError(f"{owner}: {option.flag} {value!r} is not {_article(option.type)}.{hint}") from None
         if _lowest(value) < 0 <= _lowest(option.default):
             raise OptionError(f"{owner}: {option.flag} {value!r} is negative; it must be 0 or more.")
+        if not all(abs(number) < LARGEST for number in _numbers(value)):
+            raise OptionError(f"{owner}: {option.flag} {value!r} is too large.")
         result[name] = value
     return result
 
@@ -142,8 +145,11 @@ def check_names(known: Iterable[str], values: Iterable[str], owner: str) -> None
 
 
 def _lowest(value: Any) -> float:
-    numbers = [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, (int, float))]
-    return min(numbers, default=0.0)
+    return min(_numbers(value), default=0.0)
+
+
+def _numbers(value: Any) -> list[float]:
+    return [v for v in (value if isinstance(value, tuple) else (value,)) if isinstance(v, (int, float))]
 
 
 @cache

@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from numbers import Integral
 from typing import Any
 
 KINDS = ("image", "vector", "label", "token", "series", "audio", "video")
+MOST = 1 << 40  # of a size or a count; beyond it lies damage
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,14 @@ class Field:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"field kind {self.kind!r} is none of {', '.join(KINDS)}")
+        sizes = [size for size in self.shape if size is not None]
+        for name, numbers in (("shape", sizes), ("classes", [self.classes]), ("counts", self.counts)):
+            if not all(_is_count(number) for number in numbers):
+                raise ValueError(f"{name} of a field is made of whole numbers, not {getattr(self, name)!r}")
+
+
+def _is_count(number: Any) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool) and 0 <= int(number) < MOST
 
 
 class Spec(Mapping[str, Field]):
@@ -70,9 +80,16 @@ class Spec(Mapping[str, Field]):
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Mapping[str, Any]]) -> "Spec":
-        return cls(**{name: _field(made) for name, made in fields.items()})
+        """A spec as `to_json` wrote it. Raises `ValueError` for what it cannot have written."""
+        return cls(**{name: _field(name, made) for name, made in fields.items()})
 
 
-def _field(made: Mapping[str, Any]) -> Field:
-    tuples: dict[str, Any] = {name: tuple(made[name]) for name in ("shape", "names", "counts")}
-    return Field(**{**made, **tuples})
+def _field(name: str, made: Mapping[str, Any]) -> Field:
+    try:
+        tuples: dict[str, Any] = {part: tuple(made[part]) for part in ("shape", "names", "counts")}
+        field = Field(**{**made, **tuples})
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"the field {name!r} is none: {error!r}") from error
+    if not (all(isinstance(one, str) for one in (*field.names, field.stream)) and isinstance(field.about, dict)):
+        raise ValueError(f"the field {name!r} is none: its names are no text, or its codec no object")
+    return field

@@ -19,6 +19,7 @@ from elegan.data.sources import BUNDLED, open_data
 from elegan.losses import least_squares_generator, least_squares_judge
 from elegan.run import events
 from elegan.training import precision
+from tests.oracle.test_foreign import generator
 
 ROOT = Path(__file__).parents[2]
 GUIDE, OWN_GAME = "CONTRIBUTING.md", "docs/tutorials/write-your-own-game.md"
@@ -120,7 +121,7 @@ def cut_short(tokens: list[str]) -> list[str]:
     if tokens[0] == "train":
         for flag, value in (("--steps", "1000"), ("--batch", "8")):
             tokens = tokens if flag in tokens else [*tokens, flag, value]
-    small = {"--size": "16", "--batch": "8", "-n": "4"}
+    small = {"--size": "16", "--batch": "8", "-n": "4", "--extend": "1"}
     if "--steps" in tokens:
         small["--steps"] = str(min(4, max(1, int(tokens[tokens.index("--steps") + 1]) // 1_000)))
     return [small.get(before, token) for before, token in zip(["", *tokens], tokens, strict=False)]
@@ -140,6 +141,7 @@ def test_the_commands_of_a_document_run(cli, monkeypatch, save_game, name):
     monkeypatch.setattr(precision, "probe", lambda: {("fp32", 1): 0.01, ("bf16", 1): 0.02})
     for folder in ("photos", "horse2zebra/trainA", "horse2zebra/trainB", "horses"):
         pictures(Path(folder))
+    torch.save(generator(10, 8).state_dict(), "netG.pth")
     for file, text in games(name).items():
         save_game(file, text)
     assert len(commands(name)) >= 3

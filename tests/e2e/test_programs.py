@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -9,6 +10,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+
+import elegan
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = sorted([*ROOT.glob("benchmarks/*.py"), *ROOT.glob("recipes/*.py")])
@@ -239,3 +242,104 @@ def test_an_inspection_is_measured_beside_a_plain_loop(tmp_path):
     assert 0 < seconds < 60
     assert 50 < megabytes < 2_000
     assert json.loads((tmp_path / "out/report.json").read_text())["severity"] == 1
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """The program, a run of its kind, and another just like it."""
+    module = program("benchmarks/kill.py")
+    module.images(tmp_path / "data.npz")
+    for name in ("run", "straight"):
+        elegan.train("dcgan", tmp_path / "data.npz", out=tmp_path / name, preset="tiny", batch=8, steps=120, threads=1,
+                     precision="fp32")  # fmt: skip
+    for run in (tmp_path / "run", tmp_path / "straight"):
+        shutil.copytree(run / "checkpoints/step-00000000", run / "checkpoints/step-00000110", dirs_exist_ok=True)
+        shutil.rmtree(run / "checkpoints/step-00000000")
+    return module, tmp_path / "run", tmp_path / "straight"
+
+
+def test_a_run_that_was_killed_is_compared_with_one_that_was_not(killed):
+    module, run, straight = killed
+    module.ended(run, straight, 120)
+    assert module.complete(run / "checkpoints/step-00000120")
+    weights = run / "checkpoints/step-00000120/weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(AssertionError, match=r"weights.safetensors differs"):
+        module.ended(run, straight, 120)
+    assert not module.complete(weights.parent)
+    weights.write_bytes(content)
+    (run / "checkpoints/step-00000121.tmp-0").mkdir()
+    with pytest.raises(AssertionError, match="tmp"):
+        module.ended(run, straight, 120)
+    (run / "checkpoints/step-00000121.tmp-0").rmdir()
+    log = (run / "events.jsonl").read_text().splitlines(keepends=True)
+    for changed in (log[:20] + log[21:], log[:20] + log[19:]):
+        (run / "events.jsonl").write_text("".join(changed))
+        with pytest.raises(AssertionError):
+            module.ended(run, straight, 120)
+    assert module.announced(run) == [0, 120]
+
+
+def test_alarms_are_told_from_runs_that_are_kept(tmp_path, monkeypatch, capsys):
+    module = program("benchmarks/alarms.py")
+    run = module.one("slow", 0, steps=200)
+    assert [reading[0] for reading in run["readings"]] == [1, 100, 200]
+    assert 0 < run["cost"] < 0.5
+    assert module.failed(run)
+    assert module.raised(run["readings"]) == []
+    stalled = {**run, "readings": [run["readings"][0], *([100 * k, *run["readings"][1][1:]] for k in range(1, 20))]}
+    assert module.raised(stalled["readings"]) == [("stall", 1_600)]
+    well = {**run, "case": "vae-ring", "kind": "healthy", "ends": [{"sliced": 0.1, "modes": 1.0}]}
+    lost = {**stalled, "case": "stable-ring", "kind": "healthy"}
+    told = module.report(
+        [run, stalled, well, lost, {**stalled, "case": "vae-ring", "kind": "healthy", "ends": well["ends"]}]
+    )
+    assert "stall           1 of   2 (1 by its own name)" in told
+    assert "healthy         1 of   2 disturbed" in told
+    assert [line.split(":")[0] for line in told.splitlines()[7:]] == [
+        "  missed",
+        "  disturbed",
+        "  not what it was made for",
+    ]
+    monkeypatch.setattr(sys, "argv", ["alarms.py", "--only", "slow", "--calibrate", "--out", str(tmp_path / "runs")])
+    (tmp_path / "runs").write_text(json.dumps(stalled) + "\n")
+    module.main()  # what is kept is not made again
+    assert "stall           1 of   1" in capsys.readouterr().out
+
+
+def test_rescues_and_costs_are_measured(monkeypatch, capsys):
+    module = program("benchmarks/alarms.py")
+    monkeypatch.setattr(module.saving, "LEAST_SECONDS", 30.0)  # which it lowers
+    run = module.rescued("slow", 0, True, steps=120)
+    assert run["done"] == []
+    assert run["ends"][0]["sliced"] > 0.5
+    monkeypatch.setattr(module, "COSTS", (("gan", "ring", 120),))
+    monkeypatch.setattr(sys, "argv", ["alarms.py", "--cost"])
+    module.main()
+    said = capsys.readouterr().out
+    assert said.startswith("gan on ring: ")
+    assert 0 < float(said.split()[3].rstrip("%")) < 50
+
+
+@pytest.mark.parametrize("kind", ["transient", "persistent", "hopeless"])
+def test_poisoned_trainings_are_counted(kind, monkeypatch, capsys):
+    module = program("benchmarks/poison.py")
+    found = module.sweep(kind, 2, 7)
+    hopeless = kind == "hopeless"
+    assert (found["runs"], found["reached"]) == (2, 0)
+    assert (found["ended"], found["exit 5"]) == ((0, 2) if hopeless else (2, 0))
+    assert found["rollbacks"] == 6 if hopeless else found["rollbacks"] <= 4
+    assert capsys.readouterr().out == "", "nothing reached the weights"
+    assert module.saving.Checkpointer.__call__ is not module.tenth
+
+
+def test_poison_that_reaches_the_weights_is_noticed(tmp_path, monkeypatch):
+    module = program("benchmarks/poison.py")
+    monkeypatch.setattr(
+        "elegan.training.loop.not_finite", lambda tensors: torch.zeros(())
+    )  # a loop that looks at nothing
+    monkeypatch.setattr("elegan.training.soundness.Sound.broken", lambda self: torch.zeros(()))
+    with module.quick(tmp_path) as small:
+        result = module.one("gan on ring", module.Poison("loss", float("nan"), 4), small, tmp_path / "run", 9)
+    assert any("weights/" in line for line in result["reached"])

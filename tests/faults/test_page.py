@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -44,7 +45,7 @@ def test_a_log_from_before_there_were_rates(tiny_run):
     parsed = Parsed(elegan.page(tiny_run))
     assert parsed.data()["panels"]["rates"] == []
     panels = [a["data-panel"] for a in parsed.all("section") if "data-panel" in a]
-    assert panels[:2] == ["terms", "gradients"]
+    assert panels[:4] == ["terms", "logits", "right", "gradients"]
     assert "rates" not in panels
 
 
@@ -147,6 +148,7 @@ def test_a_page_of_no_run(tmp_path, tiny_run):
     with pytest.raises(CheckpointError, match="no such directory"):
         elegan.page(tmp_path / "none")
     (tiny_run / "options.json").write_text("{")
+    shutil.rmtree(tiny_run / "checkpoints")
     with pytest.raises(CheckpointError, match="is damaged"):
         elegan.page(tiny_run)
 
@@ -154,7 +156,7 @@ def test_a_page_of_no_run(tmp_path, tiny_run):
 def test_a_run_that_diverged_says_so(tmp_path, small, monkeypatch):
     loss = DCGAN.g_loss
     monkeypatch.setattr(DCGAN, "g_loss", lambda self, real: {n: t * torch.nan for n, t in loss(self, real).items()})
-    with pytest.raises(DivergenceError):
+    with pytest.raises(DivergenceError), pytest.warns(UserWarning, match="Going on from step 0 with other noise"):
         elegan.train(
             "dcgan", small, out=tmp_path / "run", preset="tiny", steps=99, batch=8, threads=1, precision="fp32"
         )

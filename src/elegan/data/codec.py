@@ -5,6 +5,7 @@ A codec computes with the methods of the tensors it is given and imports no torc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -13,6 +14,8 @@ import numpy as np
 
 from elegan.errors import DataError, nearest
 from elegan.spec import Field
+
+DTYPES = ("uint8", "uint16", "float32")  # of images
 
 if TYPE_CHECKING:
     import torch
@@ -49,6 +52,10 @@ class ImageCodec:
     dtype: str = "uint8"
     mode: str = ""
     kind: ClassVar[str] = "image"
+
+    def __post_init__(self) -> None:
+        if not -math.inf < self.low < self.high < math.inf or self.dtype not in DTYPES or type(self.mode) is not str:
+            raise ValueError(f"no images are {self}")
 
     @classmethod
     def fit(cls, rows: np.ndarray, *, mode: str = "") -> ImageCodec:
@@ -181,11 +188,22 @@ def codec_of(about: Field) -> Codec:
     Errors: `DataError` if the field has no codec, or one that this version does not know.
     """
     made: Mapping[str, Any] = about.about.get("codec", {})
+    try:
+        return _of_json(made, about)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise DataError(f"the codec of a field of kind {about.kind!r} is damaged ({error!r}).") from error
+
+
+def _of_json(made: Mapping[str, Any], about: Field) -> Codec:
     match made.get("kind"):
         case "image":
             return ImageCodec(made["low"], made["high"], made.get("dtype", "uint8"), made.get("mode", ""))
         case "vector":
-            return VectorCodec(tuple(made["shift"]), tuple(made["scale"]))
+            codec = VectorCodec(tuple(made["shift"]), tuple(made["scale"]))
+            numbers, widths = (*codec.shift, *codec.scale), (1, *about.shape[-1:])
+            if not all(map(math.isfinite, numbers)) or not {len(codec.shift), len(codec.scale)} <= {*widths}:
+                raise ValueError(f"no rows of {about.shape} have {len(numbers)} shifts and scales")
+            return codec
         case "label":
             return LabelCodec()
         case "table" | "audio" | "video" | "token" as kind:

@@ -109,6 +109,8 @@ def read_names(path: Path) -> frozenset[str]:
     """The names on a list: the column `name` of a CSV file, as `elegan data clean` writes it and people edit it: a line
     that is gone, or that says yes in the column `keep`, names a sample that stays."""
     try:
+        if path.is_char_device():
+            raise KeyError("name")  # and perhaps no end
         with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
             table = csv.DictReader(file)
             rows: list[dict[str, Any]] = list(table)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from elegan.errors import OptionError
 from elegan.game import Game
-from elegan.tasks.generate import BLOCK, draw
+from elegan.tasks.generate import BLOCK, draw, must_fit
 from elegan.tasks.passing import passing
 from elegan.training.average import standing_statistics
 from elegan.training.seeds import seed_at
@@ -41,8 +41,8 @@ def interpolate(
     for name, value, least in (("rows", rows, 1), ("steps", steps, 2)):
         if type(value) is not int or value < least:
             raise OptionError(f"--{name} {value!r} must be a whole number, {least} or more.")
-    if label is not None and not game.labelled:
-        raise OptionError(f"--label {label!r}: {game.name} knows no classes here; leave it out.")
+    if "generation" in game.tasks:
+        must_fit(game, rows * steps, f"--rows {rows} --steps {steps}")
     if label is None and game.labelled:
         label = [k % game.spec.classes for k in range(rows)]
     columns = [draw(game, rows, seed=seed, label=label)]  # which says what is wrong with the labels, too

@@ -77,7 +77,7 @@ def arranged(tree: Tree, *, name: str, split: str, form: Form, suffixes: Collect
         raise NoSplitError(f"{name!r} has no {split} split: there is no folder {'/'.join((*root, split))!r}")
     base = (*root, wanted) if splits else root
     inside = _folders(tree.entries, base)
-    if {folder.lower() for folder in inside} == {"a", "b"}:
+    if sorted(folder.lower() for folder in inside) == ["a", "b"]:
         return replace(found.paired(base, *sorted(inside, key=str.lower)), own_split=bool(splits))
     labels = _labels(tree)
     listing = found.one(base, labels)
