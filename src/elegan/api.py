@@ -49,8 +49,8 @@ from elegan.scoring.ask import ask
 from elegan.scoring.compare import Comparison, compare
 from elegan.scoring.evaluate import Evaluation, evaluate
 from elegan.training import precision as precision_room
-from elegan.training.distributed import joined
-from elegan.training.meeting import resumable, together
+from elegan.training.distributed import World, joined
+from elegan.training.meeting import launched, resumable, together
 from elegan.training.precision import Choice
 from elegan.training.turns import steps_for
 from elegan.view import inspection as inspection_page
@@ -61,6 +61,7 @@ DEFAULT_GAME, DEFAULT_DATA = "cgan", "digits"
 TRAINING = {"batch": 64, "steps": 10_000, "half_life_images": 20_000}  # where neither a game nor a preset says more
 
 
+@together()
 def train(
     game: str = DEFAULT_GAME,
     data: str | os.PathLike[str] = DEFAULT_DATA,
@@ -153,14 +154,15 @@ def train(
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+    World(*launched()).shards(shards)
     with joined(choice.device) as peers:
-        peers.shards(shards)
         trainee = build(plan, source.spec, choice)
         batches = Batches(source, rows=training["batch"] // shards, shards=shards, device=choice.device)
         if images is not None:
             plan["training"]["steps"] = steps_for(trainee, images, training["batch"])
         run = first_makes(peers, lambda: new_run(out, game, plan))
-        return fit(run, plan, trainee, batches, None, listeners, progress, trackers, score)
+        with resumable(f"elegan resume {shlex.quote(str(run.path))}"):
+            return fit(run, plan, trainee, batches, None, listeners, progress, trackers, score)
 
 
 @together()
@@ -198,8 +200,8 @@ def resume(
     choice = Choice(*(plan["compute"][name] for name in ("device", "precision", "threads", "why")))
     device = "cuda" if choice.device.startswith("cuda") and "LOCAL_RANK" in os.environ else choice.device
     choice = replace(choice, device=precision_room.choose(device, choice.precision, choice.threads).device)
-    with joined(choice.device) as peers, resumable(f"elegan resume {shlex.quote(str(directory.path))}"):
-        peers.shards(training["shards"])
+    World(*launched()).shards(training["shards"])
+    with joined(choice.device), resumable(f"elegan resume {shlex.quote(str(directory.path))}"):
         trainee = build(plan, source.spec, choice)
         rows = training["batch"] // training["shards"]
         batches = Batches(source, rows=rows, shards=training["shards"], device=choice.device)

@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+NO_MEMORY = ("OutOfMemoryError", "allocate memory", "bad_alloc", "failed to map segment")
+
 
 class ElegantError(Exception):
     """An error a user can cause and mend. `str()` of it is one line; `code` is the exit status of the command line."""
@@ -48,6 +50,12 @@ class RunInUseError(ElegantError):
     """A run directory that another process holds, or that already holds a run."""
 
     code = 7
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error says that there is no memory, as Python, torch, CUDA or the loader of libraries say it."""
+    said = f"{type(error).__name__} {error}"
+    return isinstance(error, MemoryError) or any(word in said for word in NO_MEMORY)
 
 
 def plain(text: str) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from elegan import options as option_reader
-from elegan.errors import DataError, ElegantError, OptionError
+from elegan.errors import DataError, ElegantError, OptionError, out_of_memory
 from elegan.spec import Spec
 
 Terms = Mapping[str, Tensor]
@@ -122,6 +122,8 @@ class Configured(type):
         except ElegantError:
             raise
         except (ValueError, RuntimeError, ZeroDivisionError, IndexError) as error:
+            if out_of_memory(error):
+                raise
             unusual = [f"{o.name}={checked[o.name]!r}" for o in known if checked[o.name] != o.default]
             given = ", ".join(unusual) or "its defaults"
             reason = str(error).split("\n", 1)[0]

@@ -225,11 +225,14 @@ def test_flags_of_verb_and_game_arrive(cli, small):
         "--no-judge-norm",
         "--loss",
         "hinge",
+        "--keep",
+        3,
+        "--rescue",
     ]
     assert cli("train", "dcgan", small, *TINY, "--steps", 2, *flags, "--out", "run").code == 0
     plan = json.loads(Path("run/options.json").read_text())
     assert plan["training"] == {"batch": 8, "steps": 2, "half_life_images": 5, "images": None, "shards": 2, "seed": 3,
-                                "until_still": None, "score": 0}  # fmt: skip
+                                "until_still": None, "score": 0, "keep": 3, "rescue": True}  # fmt: skip
     tiny = zoo.describe("dcgan").presets["tiny"]
     given = {"lr": 1e-3, "stem": True, "judge_norm": False, "loss": "hinge"}
     assert plan["options"] == {**zoo.describe("dcgan").defaults(), **tiny, **given}
@@ -270,7 +273,7 @@ def test_the_log_has_every_step_to_100_and_then_every_tenth(cli):
     ]
     assert all(line["v"] == 1 for line in logged)
     first = next(line for line in logged if line["kind"] == "step")
-    assert first["terms"].keys() == {"D.adv", "D.grad", "G.adv", "G.grad"}
+    assert first["terms"].keys() == {"D.adv", "D.real", "D.fake", "D.right", "D.grad", "G.adv", "G.grad"}
     assert first["images"] == 8
     steps = (0, 1, 2, 5, 10, 20, 50, 100, 125)
     assert [path.name for path in sorted(Path("run/samples").iterdir())] == [f"{step:08d}.png" for step in steps]
@@ -352,7 +355,7 @@ def test_the_python_of_it(tmp_path, small, monkeypatch, capsys):
 
     tiny = dict(preset="tiny", batch=8, threads=1, precision="fp32")
     model = elegan.train("cgan", small, steps=3, listeners=[see], **tiny)
-    terms = ["D.adv", "D.grad", "D.r1", "D.r2", "G.adv", "G.grad"]
+    terms = ["D.adv", "D.fake", "D.grad", "D.r1", "D.r2", "D.real", "D.right", "G.adv", "G.grad"]
     assert seen == [(1, 8, terms), (2, 16, terms), (3, 24, terms)]
     assert repr(model) == f"Model(cgan on {small}, 3 steps, runs/cgan-small-001)"
     drawn = model.sample(5, seed=2, label=3, truncation=0.5)

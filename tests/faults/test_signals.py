@@ -170,6 +170,36 @@ def test_a_signal_wherever_it_falls_ends_saved(ranks, tmp_path, small, place, na
         same(run, straight(small, tmp_path / "straight", step))
 
 
+BEGINNINGS = {
+    "opening the data": "elegan.api:open_data",
+    "choosing what to compute with": "elegan.training.precision:choose",
+    "building": "elegan.zoo:build",
+}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGUSR1", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize("place", BEGINNINGS)
+def test_a_signal_before_anything_is_trained_ends_with_a_line(ranks, tmp_path, small, place, name, code):
+    command = ("train", "dcgan", small, *SHARDED, *LONG, "--out", tmp_path / "run")
+    (ended,) = ranks.run([command], here=tmp_path, at=(0, BEGINNINGS[place], name))
+    assert ended.code == code
+    assert ended.err == f"elegan: {'interrupted' if code == 130 else f'stopped by {name}, with nothing to save'}.\n"
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_before_anything_is_trained_ends_all(ranks, tmp_path, small, rank):
+    run = straight(small, tmp_path / "run", 3)
+    at = (rank, "elegan.api:unchanged_data", "SIGTERM")
+    ended = ranks.run([("resume", run, *LONG)] * 2, here=tmp_path, at=at)
+    assert ended[rank].code == 143
+    assert ended[1 - rank].code == 6
+    assert f"process {rank + 1} of 2 (rank {rank}) has gone" in ended[1 - rank].said[0]
+    assert max(one.at for one in ended) - float((tmp_path / "sent").read_text()) < 8
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(("second", "code"), [("SIGTERM", 143), ("SIGUSR1", 143), ("SIGINT", 130)])
 def test_a_second_signal_inside_a_save_leaves_the_previous_intact(ranks, tmp_path, small, second, code):

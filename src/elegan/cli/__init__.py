@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from elegan.errors import ElegantError, OptionError, ResourceError, nearest, plain
+from elegan.errors import ElegantError, OptionError, ResourceError, nearest, out_of_memory, plain
 from elegan.run.signals import Stopped, stoppable
 
 VERBS = {
@@ -26,8 +26,6 @@ VERBS = {
     "zoo": "list the games, or show one",
     "doctor": "say what this machine is and what elegan would use of it",
 }
-
-NO_MEMORY = ("OutOfMemoryError", "allocate memory", "bad_alloc", "failed to map segment")
 
 HELP = """elegan: generative adversarial networks, whole and elegant.
 
@@ -61,8 +59,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f"stopped by {error.name}, with nothing to save.", 143)
         except KeyboardInterrupt:
             return _fail("interrupted.", 130)
-        except MemoryError:
-            return _fail("out of memory: try a smaller --batch, or a smaller --width.", 6)
         except BrokenPipeError:
             _drop_stdout()
             return 0  # as in `elegan zoo list | head -1`
@@ -71,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _fail(f"{place}: {error.strerror or error}.", 6)
         except Exception as error:
             said = str(error).strip().split("\n", 1)[0]
-            if any(word in f"{type(error).__name__} {said}" for word in NO_MEMORY):
+            if out_of_memory(error):
                 return _fail("out of memory: try a smaller --batch, more --shards, or a smaller --width.", 6)
             if "home directory" in said:  # as pathlib says it
                 return _fail("no home directory is known here: set HOME, and write paths without ~.", 6)
@@ -100,7 +96,8 @@ def _dispatch(tokens: list[str]) -> int:
 def _speaks(error: ElegantError) -> bool:
     """Whether this of several processes is to say what ends them all; see `elegan.training.meeting`."""
     rank = os.environ.get("RANK", "0")
-    return str(getattr(error, "speaker", rank)) == rank
+    alike = isinstance(error, OptionError)  # the same command line for all
+    return str(getattr(error, "speaker", "0" if alike else rank)) == rank
 
 
 def _take_streams() -> None:

@@ -48,7 +48,7 @@ class RunDirectory:
             if run.options_file.exists():
                 remedy = f"continue it with 'elegan resume {run.path}', or choose another --out"
                 raise RunInUseError(f"{run.path} already holds a run: {remedy}.")
-            if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            if run.path.exists() and (not run.path.is_dir() or not run._is_bare()):
                 raise RunInUseError(f"{run.path} exists and is not an empty directory: choose another --out.")
             make_folder(run.samples)
             make_folder(run.checkpoints)
@@ -65,6 +65,13 @@ class RunDirectory:
         if not run.exists():
             raise CheckpointError(f"{run.path} is no run: it has no options.json.")
         return run
+
+    def _is_bare(self) -> bool:
+        """Whether nothing is there but what a process left that was killed as it began a run."""
+        made, part = (self.samples, self.checkpoints), Path(f"{self.options_file}.tmp")
+        return all(
+            path == part or (path in made and path.is_dir() and not any(path.iterdir())) for path in self.path.iterdir()
+        )
 
     def best_step(self) -> int:
         """The step of the checkpoint with the best score. Raises `CheckpointError` if the run has kept none."""

@@ -51,6 +51,7 @@ from elegan.run.place import writable
 from elegan.spec import Field
 from elegan.tasks.generate import draw
 from elegan.training.distributed import joined
+from elegan.training.meeting import together
 from elegan.view import page as page_room
 from elegan.view.scores import table
 from elegan.view.sheet import sheet
@@ -95,6 +96,7 @@ class Reference:
     levels: Field | None = None
 
 
+@together()
 def evaluate(
     what: Any,
     *,

@@ -45,8 +45,7 @@ def draw(game: Game, n: int, *, seed: int = 0, label: Any = None, first: int = 0
     if several and len(label) != n:
         raise OptionError(f"{len(label)} labels for {n} samples; give one each, or one for all.")
     for one in set(label) if several else {label} - {None}:
-        whole = isinstance(one, (int, np.integer)) and not isinstance(one, bool)
-        if game.labelled and not (whole and 0 <= one < game.spec.classes):
+        if not isinstance(one, (int, np.integer)) or isinstance(one, bool) or not 0 <= one < game.spec.classes:
             raise OptionError(f"--label {one!r} is no class: there are {game.spec.classes}, numbered from 0.")
     if label is not None and not several:
         options["label"] = label

@@ -158,7 +158,8 @@ class Meeting:
                     awaited.remove(rank)
             time.sleep(POLL)
         self.store.set(f"read {self.rank}", "")
-        while self.rank == 0 and time.monotonic() < until and not self.store.check([f"read {rank}" for rank in words]):
+        readers = [f"read {rank}" for rank, (code, _) in words.items() if code != INTERRUPTED]
+        while self.rank == 0 and time.monotonic() < until and not self.store.check(readers):
             time.sleep(POLL)  # it may be the one that serves the store
         return words
 

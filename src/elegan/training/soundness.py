@@ -14,7 +14,6 @@ from elegan.training.average import Average
 from elegan.training.optim import Optimisers
 
 NOT_SQUARED = ("exp_avg_sq", "square_avg", "step")  # moments by torch's names: squares themselves, and counts
-SMALL = 4096  # so many numbers are read in less time than it takes to ask for them
 
 
 class Sound:
@@ -32,12 +31,12 @@ class Sound:
         others = [*self.buffers.values()]
         for name, moment in self.optim.kept():
             (others if name in NOT_SQUARED else squared).append(moment)
-        return not_finite([*squares(squared), *others])
+        return not_finite([largest_square(squared), *others])
 
     @torch.no_grad()
     def broken_average(self) -> Tensor:
         """The same of the average."""
-        return not_finite([*squares(self.average.values()), *self.averaged_buffers.values()])
+        return not_finite([largest_square(self.average.values()), *self.averaged_buffers.values()])
 
     def holds(self) -> bool:
         """Whether all of it is finite. Waits for the device."""
@@ -63,18 +62,10 @@ def finite_buffers(game: Game) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def not_finite(tensors: Iterable[Tensor]) -> Tensor:
-    """Whether some number of some tensors, or a sum of them, is infinite or none: 1.0 or 0.0, on their device."""
-    return (~torch.stack([t.sum() for t in joined(tensors)]).isfinite().all()).float()
+    """Whether some number of some tensors, or their sum, is infinite or none: 1.0 or 0.0, on their device."""
+    return (~torch.stack([t.sum() if t.ndim else t for t in tensors]).isfinite().all()).float()
 
 
-def squares(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """Sums of squares of all numbers of some tensors."""
-    return [norm.square() for norm in torch._foreach_norm(joined(tensors))]
-
-
-def joined(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """The numbers of many tensors in few: the small ones become one."""
-    small, large = [], []
-    for tensor in tensors:
-        (small if tensor.numel() <= SMALL else large).append(tensor)
-    return [torch.cat([t.reshape(-1) for t in small]), *large] if small else large
+def largest_square(tensors: Iterable[Tensor]) -> Tensor:
+    """The largest of the sums of squares of some tensors."""
+    return torch.stack(torch._foreach_norm([*tensors])).max().square()

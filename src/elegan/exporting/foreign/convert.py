@@ -60,7 +60,7 @@ def convert(
     if it cannot be written.
     """
     paths = [Path(source).expanduser() for source in sources]
-    if not paths:
+    if not paths or not all(path.name for path in paths):
         raise OptionError("convert: name a model file.")
     check_layout(layout)
     to = Path(out).expanduser() if out is not None else paths[0].with_suffix(".safetensors")
