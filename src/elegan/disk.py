@@ -37,6 +37,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def _refuse_no_file(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():
         raise OSError(errno.EEXIST, "it is there and no file", str(path))
 

@@ -131,13 +131,13 @@ def test_a_fault_of_the_page_costs_no_run(tiny_run, cli, monkeypatch):
 
 def test_a_full_disk_leaves_the_old_page(tiny_run, monkeypatch):
     before = elegan.page(tiny_run).read_bytes()
-    write = Path.write_text
+    write = Path.write_bytes
 
-    def full(path, text, **how):
-        write(path, text[:100], **how)
+    def full(path, content):
+        write(path, content[:100])
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(ResourceError, match=r"cannot be written \(No space left on device\): make room"):
         elegan.page(tiny_run)
     assert (tiny_run / "index.html").read_bytes() == before

@@ -9,7 +9,7 @@ import math
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,20 +79,34 @@ def _json_numbers(numbers: dict[str, float]) -> dict[str, float | str]:
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The events of a run as they count now: what a later `resumed` or `rollback` line supersedes, and torn lines, are
-    left out."""
-    lines: list[dict[str, Any]] = []
-    if path.is_file():  # a device would never end
-        for text in path.read_text(encoding="utf-8", errors="replace").split("\n"):
-            try:
-                line = json.loads(text)
-            except (ValueError, RecursionError):
-                continue  # a line torn by a crash
-            if not _sound(line):
-                continue
-            if line.get("kind") in ("resumed", "rollback") and "step" in line:
-                lines = [old for old in lines if old.get("step", 0) <= line["step"]]
-            lines.append(line)
-    yield from lines
+    left out. Of a long log no more than a line is held."""
+    marks = [  # which line, and the step it goes on from
+        (number, line["step"])
+        for number, line in _lines(path, of=('"resumed"', '"rollback"'))
+        if line.get("kind") in ("resumed", "rollback") and "step" in line
+    ]
+    last = math.inf  # of the steps that count, before each mark
+    bounds = [(number, last := min(last, step)) for number, step in reversed(marks)][::-1]
+    for number, line in _lines(path):
+        while bounds and number >= bounds[0][0]:
+            bounds.pop(0)
+        if not bounds or line.get("step", 0) <= bounds[0][1]:
+            yield line
+
+
+def _lines(path: Path, of: Sequence[str] = ("",)) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The sound lines of a log that hold one of some words, with their numbers."""
+    if not path.is_file():  # a device would never end
+        return
+    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+        for number, text in enumerate(file):
+            if any(word in text for word in of):
+                try:
+                    line = json.loads(text)
+                except (ValueError, RecursionError):
+                    continue  # a line torn by a crash
+                if _sound(line):
+                    yield number, line
 
 
 def _sound(line: Any) -> bool:

@@ -1,7 +1,9 @@
 """What the event log of a run says, as numbers to draw: its state, curves no longer than a screen needs, speeds."""
 
 import math
-from collections.abc import Iterable, Mapping
+from array import array
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -23,6 +25,23 @@ class Curve:
     steps: list[int]
     values: list[float | None]
     missing: int = 0
+
+
+class Points:
+    """(step, value) pairs, as small as numbers are: a log has as many as a training has steps."""
+
+    def __init__(self) -> None:
+        self.steps, self.values = array("d"), array("d")
+
+    def add(self, step: int, value: Any) -> None:
+        self.steps.append(step)
+        self.values.append(number(value))
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return zip(map(int, self.steps), self.values, strict=True)
 
 
 @dataclass
@@ -49,38 +68,36 @@ class History:
 def history(lines: Iterable[Mapping[str, Any]], total: int) -> History:
     """The history told by the lines of an event log (see `run/events.py`) of a run that is to make `total` steps."""
     told = History()
-    terms: dict[str, list[tuple[int, Any]]] = {}
-    rates: dict[str, list[tuple[int, Any]]] = {}
-    scores: dict[str, list[tuple[int, Any]]] = {}
+    terms, rates, scores = (defaultdict[str, Points](Points) for _ in range(3))
     now: Mapping[str, Any] = {}  # rates stand in the log when they change
-    processes: list[list[Mapping[str, Any]]] = []  # the clock of the log starts anew in each
+    processes: list[Clock] = []  # the clock of the log starts anew in each
     for line in lines:
         kind, step = line.get("kind"), line.get("step", 0)
         told.step, told.written = max(told.step, step), line.get("time", told.written)
         if kind in ("started", "resumed") or not processes:
-            processes.append([])
+            processes.append(Clock())
             told.state = "training"
-        processes[-1].append(line)
+        processes[-1].last = line.get("seconds", 0.0)
         if kind == "step":
             told.images = line.get("images", told.images)
             told.undone += bool(line.get("terms", {}).get("bad"))
             now = line.get("rates", now)
             for numbers, curves in ((line.get("terms", {}), terms), (now, rates)):
                 for name, value in numbers.items():
-                    curves.setdefault(name, []).append((step, value))
+                    curves[name].add(step, value)
+            if {"step", "images", "seconds"} <= line.keys():
+                processes[-1].read.extend((step, line["images"], line["seconds"]))
         elif kind == "score":
             for name, value in line.get("scores", {}).items():
-                scores.setdefault(name, []).append((step, value))
+                scores[name].add(step, value)
         elif kind == "change":
             told.changes.append((step, dict(line.get("change", {}))))
         elif kind == "rollback":
             told.changes.append((step, {"gone back, with other noise": line.get("why")}))
         elif kind == "stopped":
             told.state = ending(str(line.get("by", "end")), step, total)
-    told.seconds = sum(lines[-1].get("seconds", 0.0) for lines in processes if lines)
-    measured = {"step", "images", "seconds"}
-    steps = [[x for x in lines if x.get("kind") == "step" and measured <= x.keys()] for lines in processes]
-    told.speeds, told.rate = speeds(steps)
+    told.seconds = sum(clock.last for clock in processes)
+    told.speeds, told.rate = speeds(processes)
     for name, points in terms.items():
         if name != "bad":
             getattr(told, PANELS.get(name.rpartition(".")[2], "terms")).append(curve(name, points))
@@ -96,10 +113,11 @@ def ending(by: str, step: int, total: int) -> str:
     return f"stopped by {by}"
 
 
-def curve(name: str, points: list[tuple[int, Any]]) -> Curve:
+def curve(name: str, points: Iterable[tuple[int, Any]]) -> Curve:
     """One curve of (step, value); values that are not finite stand in a log by their names."""
-    steps = [step for step, _ in points]
-    values = np.array([number(value) for _, value in points], np.float64)
+    pairs = list(points)
+    steps = [step for step, _ in pairs]
+    values = np.array([number(value) for _, value in pairs], np.float64)
     kept = range(len(steps)) if len(steps) <= POINTS else extremes(values)
     shown = [float(values[k]) if math.isfinite(values[k]) else None for k in kept]
     return Curve(name, [steps[k] for k in kept], shown, int((~np.isfinite(values)).sum()))
@@ -119,20 +137,30 @@ def extremes(values: np.ndarray) -> list[int]:
     return sorted(kept)
 
 
-def speeds(processes: list[list[Mapping[str, Any]]]) -> tuple[list[Curve], float]:
+@dataclass
+class Clock:
+    """What one process logged: its last time, and step, images and seconds of each step, one behind the other."""
+
+    last: float = 0.0
+    read: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def rows(self) -> list[tuple[float, float, float]]:
+        return list(zip(self.read[::3], self.read[1::3], self.read[2::3], strict=True))
+
+
+def speeds(processes: list[Clock]) -> tuple[list[Curve], float]:
     """Images a second over stretches of each process's time, and over all of it; pauses between processes count not."""
-    ends = [(lines[0], lines[-1]) for lines in processes if lines]
-    shown = sum(last["images"] - first["images"] for first, last in ends)
-    spent = sum(last["seconds"] - first["seconds"] for first, last in ends)
+    logs = [rows for clock in processes if (rows := clock.rows())]
+    shown = sum(rows[-1][1] - rows[0][1] for rows in logs)
+    spent = sum(rows[-1][2] - rows[0][2] for rows in logs)
     if not shown or spent <= 0:
         return [], 0.0
     points = []
     span = max(spent / SPANS, LEAST_SPAN)
-    for lines in processes:
-        mark = lines[0] if lines else {}
-        for line in lines:
-            passed = line["seconds"] - mark["seconds"]
-            if passed >= span:
-                points.append((line["step"], float(f"{(line['images'] - mark['images']) / passed:.4g}")))
-                mark = line
+    for rows in logs:
+        _, images, seconds = rows[0]
+        for step, read, now in rows:
+            if now - seconds >= span:
+                points.append((int(step), float(f"{(read - images) / (now - seconds):.4g}")))
+                images, seconds = read, now
     return [curve("images a second", points)] if points else [], shown / spent
