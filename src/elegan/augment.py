@@ -301,11 +301,12 @@ def chain(names: list[str]) -> list[Draw]:
 
 @torch.no_grad()
 def verdict(real: Tensor, fake: Tensor) -> dict[str, Tensor]:
-    """How a judge tells two sides apart, of its logits for as many real as drawn samples, of any shape.
+    """How a judge tells two sides apart, of its logits for real and drawn samples, of any shape.
 
     real, fake: its mean logits. right: the share of pairs in which the real one got the higher, ½ for a judge that
     guesses: the area under its receiver operating characteristic (Hanley and McNeil, 1982).
     """
+    real, fake = (real, fake) if real.shape == fake.shape else (real.reshape(-1, 1), fake.reshape(1, -1))  # all pairs
     right = ((real > fake).float() + (real >= fake).float()).mean() / 2
     return {"real": real.float().mean(), "fake": fake.float().mean(), "right": right}
 

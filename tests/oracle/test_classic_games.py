@@ -403,7 +403,7 @@ def test_gan_is_penalised_on_both_sides_where_it_is_judged():
     assert terms["r1"].item() == pytest.approx(0.15 * norms[0], **exactly)
     assert terms["r2"].item() == pytest.approx(0.15 * norms[1], **exactly)
     plain, real, *_ = scored("gan", preset="vector")
-    assert plain.d_loss(real).keys() == {"adv"}
+    assert plain.d_loss(real).keys() == {"adv", "real", "fake", "right"}
 
 
 def test_gan_lets_both_rates_fall_by_a_cosine():

@@ -137,6 +137,8 @@ def evaluate(
                 writable(Path(place), flag)
         found = resolve(what, against, split, Form.of(reading) if reading else None, n, seed, checkpoint)
         drawn, reference, model = found.drawn, found.reference, found.model
+        if n is not None and isinstance(drawn, Features):
+            raise OptionError(f"-n {n}: statistics are of as many samples as they were made of; leave it out.")
         home = Path(out) if out is not None else found.home
         if home is not None and peers.rank == 0:
             writable(home)
@@ -215,8 +217,6 @@ def _given(what: Any, n: int | None, form: Form, seed: int, levels: Field | None
         made = _array(what, levels)
         return made if n is None else some(made, n, seed)
     if is_statistics(_path(what)):
-        if n is not None:
-            raise OptionError(f"-n {n}: statistics are of as many samples as they were made of; leave it out.")
         return read_statistics(Path(what))
     return of_source(open_data(what, form=form), "train", n, seed=seed, levels=levels)
 

@@ -104,10 +104,13 @@ def write(run: RunDirectory, known: dict[tuple[Path, int], Shown | None] | None 
     Raises `CheckpointError` if options.json is damaged, `OSError` if the disk refuses.
     """
     path = run.path / NAME
+    known = {} if known is None else known
     try:
-        text = build(run, {} if known is None else known)
+        text = build(run, known)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:  # events and scores are checked
         raise CheckpointError(f"{run.options_file} is damaged ({type(error).__name__}: {error}).") from error
+    for key in list(known)[: -FRAMES - len(PICTURES)]:
+        del known[key]
     write_whole(path, text.encode("utf-8", "backslashreplace"))
     return path
 
@@ -316,8 +319,7 @@ def picture(path: Path, room: int, known: dict[tuple[Path, int], Shown | None]) 
         key = (path, path.stat().st_mtime_ns)
     except OSError:
         return None
-    if key not in known:
-        known[key] = shown(path, room)
+    known[key] = known.pop(key) if key in known else shown(path, room)  # the last are those of this build
     return known[key]
 
 
