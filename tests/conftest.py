@@ -4,7 +4,9 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from elegan.training import precision
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")  # for the processes that tests start
 os.environ.pop("ELEGAN_DEBUG", None)
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and so would ours
 
 TINY = ("--preset", "tiny", "--batch", "8", "--threads", "1", "--precision", "fp32")
 ELEGAN = (sys.executable, "-m", "elegan")

@@ -14,6 +14,7 @@ from elegan.errors import CheckpointError, OptionError, nearest
 from elegan.exporting.pictures import classes_of, interpolation_of
 from elegan.exporting.samples import Samples
 from elegan.game import Game
+from elegan.options import check, of_callable
 from elegan.run import checkpoint as checkpoints
 from elegan.run.directory import Plan, RunDirectory
 from elegan.run.saving import copy_named, named_state
@@ -107,8 +108,9 @@ def load(run: str | os.PathLike[str], *, checkpoint: str = "newest") -> Model:
         raise CheckpointError(f"{found.path} is no checkpoint of a training ({error!r}).") from error
     game = zoo.build(plan["game"], spec, **from_json(plan["options"]))
     copy_named(named_state(game), average, found)
-    for name, value in changes.items():
-        if name in game.options:
+    known = [option for option in of_callable(type(game).__init__) if option.name in changes]
+    for name, value in check(known, {o.name: changes[o.name] for o in known}, game.name).items():
+        if not isinstance(getattr(game, name), nn.Module):
             setattr(game, name, value)
     game.eval().requires_grad_(False)
     if "converted" in plan:  # no average: its statistics are those of its weights, and need no measuring anew

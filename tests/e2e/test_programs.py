@@ -343,3 +343,12 @@ def test_poison_that_reaches_the_weights_is_noticed(tmp_path, monkeypatch):
     with module.quick(tmp_path) as small:
         result = module.one("gan on ring", module.Poison("loss", float("nan"), 4), small, tmp_path / "run", 9)
     assert any("weights/" in line for line in result["reached"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
+def test_memory_and_descriptors_are_read_along_a_training(tmp_path):
+    module = program("benchmarks/soak.py")
+    read = module.trained(tmp_path / "run", 20, every=5)
+    assert [step for step, *_ in read] == [5, 10, 15, 20]
+    assert all(10 < memory < 10_000 and 2 < count < 1_000 for _, memory, count in read)
+    assert abs(module.slope(read)) < 1e6

@@ -9,14 +9,17 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+
+import pytest
 
 from elegan.cli import main
 
 TRACEBACK = 99  # the exit code after one
 HUNG = 98  # the exit code of what was killed for lasting too long
+SECONDS = 30  # in which a command says what is wrong, busy as the machine may be
 
 
 @dataclass(frozen=True)
@@ -92,3 +95,30 @@ def _be(work: Callable[[], Any], *streams: int) -> None:
         traceback.print_exc()
     finally:
         os._exit(code)
+
+
+@contextlib.contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Fail, and go on, where something would last for ever."""
+
+    def late(*_):
+        pytest.fail(f"not done in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def one_line(said: Any, tokens: object) -> None:
+    """One line that names the program, without a traceback; nothing printed before that would sound like success."""
+    lines = [line for line in said.err.splitlines() if not line.startswith("elegan: warning: ")]
+    assert len(lines) == 1, (tokens, said)
+    assert lines[0].startswith("elegan: "), (tokens, said)
+    assert lines[0].isprintable(), (tokens, said)
+    assert "unforeseen" not in lines[0], (tokens, said)
+    assert len(lines[0]) < 1_500, (tokens, said)
+    assert said.out == "", (tokens, said)

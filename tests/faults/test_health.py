@@ -293,7 +293,7 @@ def test_a_rollback_goes_on_with_other_noise_and_the_same_data(tmp_path, spoilt)
     assert not [*disk.run.checkpoints.glob("*abandoned*")], "the next save cleared them away"
     told = history(events.read(disk.run.events_file), 80)
     assert told.changes == [(40, {"gone back, with other noise": line["why"]})]
-    assert [curve.steps[-1] for curve in told.rates] == [80, 80, 80][: len(told.rates)]
+    assert told.terms[0].steps[-1] == 80
 
 
 def test_rates_are_halved_from_the_second_on_and_the_fourth_is_the_end(tmp_path, spoilt, monkeypatch):
@@ -340,6 +340,15 @@ def test_step_0_is_a_target_like_any_other(tmp_path, spoilt):
     assert disk.state.step == 70
 
 
+def test_a_step_saved_on_the_way_that_was_left_is_saved_again(tmp_path, spoilt):
+    spoilt(range(45, 200))
+    disk = Disk(tmp_path, steps=70, every=30)
+    with going_back():
+        disk.go()
+    assert [line["step"] for line in disk.lines("checkpoint")] == [0, 30, 60]
+    assert disk.kept()[60].facts["state"]["stream"] == 1
+
+
 def test_without_a_healthy_checkpoint_there_is_a_line(tmp_path, spoilt):
     spoilt(range(60))
     disk = Disk(tmp_path, steps=70)
@@ -383,6 +392,8 @@ def test_what_a_listener_changed_stays_changed(tmp_path, spoilt):
     assert (rates[0, 21], rates[0, 51], rates[1, 41], rates[1, 80]) == (3e-3, 1e-3, 1e-3, 1e-3)
     (line,) = disk.lines("rollback")
     assert line["changes"] == {"D.lr": 1e-3, "lr": 2e-3}
+    logged = [(line["step"], line["rates"]["D.lr"]) for line in disk.lines("step") if "rates" in line]
+    assert logged == [(1, 1e-2), (21, 3e-3), (41, 1e-3)], "said again, as the line that said it is superseded"
 
 
 def test_what_still_remembers_goes_back_too(tmp_path, spoilt, monkeypatch):

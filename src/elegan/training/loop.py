@@ -404,6 +404,8 @@ class Loop:
         value = check([known[name]], {name: tuple(value) if isinstance(value, list) else value}, game.name)[name]
         if name in game.options:
             before = getattr(game, name)
+            if isinstance(before, torch.nn.Module):
+                raise OptionError(f"{game.name} has made a part of itself of {name}: no change can set it any more.")
             try:
                 setattr(game, name, value)
                 for phase in game.phases():

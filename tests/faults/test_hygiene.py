@@ -1,0 +1,104 @@
+"""A process that trains for long, or again and again, keeps its memory, its descriptors and its threads."""
+
+import gc
+import os
+import signal
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import elegan
+from elegan.run.directory import RunDirectory
+from elegan.view import page
+from tests.e2e.test_programs import program
+from tests.faults.forked import forked
+
+SETTINGS = dict(preset="tiny", batch=8, threads=1, precision="fp32")
+soak = program("benchmarks/soak.py")
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
+
+
+def test_a_longer_training_keeps_no_object_of_a_step(tmp_path):
+    """To the object; what lies below Python is for `benchmarks/soak.py`: under 1 MB in 10,000 of 100,000 steps."""
+
+    def work() -> int:
+        def count(event):
+            if event.step in (500, 1_000):
+                gc.collect()
+                print(len(gc.get_objects()), soak.descriptors())
+
+        elegan.train("gan", "ring", out=tmp_path / "run", steps=1_000, listeners=[count], **SETTINGS)
+        return 0
+
+    first, files, last, files_then = map(int, forked(work).out.split())
+    assert last - first < 100, "of 500 steps"
+    assert files == files_then
+
+
+def test_thirty_trainings_in_one_process_leave_nothing_open(tmp_path, small):
+    def work() -> int:
+        read = []
+        for k in range(30):
+            out = tmp_path / f"run-{k}"
+            elegan.train("dcgan", small, out=out, steps=1, **SETTINGS)
+            if k % 5 == 0:
+                elegan.resume(out, steps=2).sample(2)
+                gc.collect()
+            read.append(
+                (soak.anonymous(), soak.descriptors(), threading.active_count(), len(os.listdir("/proc/self/task")))
+            )
+        memory, *others = zip(*read, strict=True)
+        print(np.polyfit(range(10, 30), memory[10:], 1)[0], *(f"{max(one[10:]) - one[10]}" for one in others))
+        print(
+            signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
+            signal.getsignal(signal.SIGINT) is signal.default_int_handler,
+        )
+        return 0
+
+    ended = forked(work)
+    assert ended.code == 0, ended.err
+    megabytes, *grown, term, interrupt = ended.out.split()
+    assert float(megabytes) < 0.2, "for each training"
+    assert list(map(int, grown)) == [0, 0, 0], "descriptors, threads of Python, threads of the system"
+    assert (term, interrupt) == ("True", "True"), "handlers are put back"
+
+
+def test_a_page_remembers_no_more_pictures_than_it_shows(tiny_run):
+    known = {(Path(f"gone-{k}.png"), k): None for k in range(500)}
+    page.write(RunDirectory(tiny_run), known)
+    shown = [path for path, _ in known if path.parent == tiny_run / "samples"]
+    assert len(shown) == len(list((tiny_run / "samples").iterdir())) > 2
+    assert len(known) <= page.FRAMES + len(page.PICTURES)
+
+
+def test_the_slope_is_that_of_the_later_steps():
+    """Against a line that is known, with a start that is not to count."""
+    read = [(step, 100 + 3 * step / 10_000 + (50 if step <= 2_000 else 0), 9) for step in range(100, 10_001, 100)]
+    assert soak.slope(read) == pytest.approx(3)
+
+
+def test_what_a_leak_would_look_like(tmp_path, monkeypatch):
+    """The readings see what a training keeps: 0.2 MB a step are 2,000 MB in 10,000."""
+    kept = []
+    honest = elegan.train
+
+    def leaking(*arguments, listeners, **options):
+        def leak(event):
+            kept.append(np.ones(200_000, np.uint8))
+            os.dup(0)
+
+        return honest(*arguments, listeners=[leak, *listeners], **options)
+
+    def work() -> int:
+        monkeypatch.setattr("elegan.api.train", leaking)
+        elegan.train = leaking
+        read = soak.trained(tmp_path / "run", 300, every=25)
+        print(soak.slope(read), read[-1][2] - read[0][2])
+        return 0
+
+    slope, opened = map(float, forked(work).out.split())
+    assert slope == pytest.approx(2_000, rel=0.2)
+    assert opened == 275
