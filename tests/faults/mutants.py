@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import pytest
 
-from elegan.run import checkpoint, disk
+from elegan import disk
+from elegan.run import checkpoint
 
 CALLS = {"fsync", "flush", "sync_folder", "need_room", "rmtree", "unlink"}  # become nothing
 MOVES = {"rename", "replace"}  # leave the path as it is

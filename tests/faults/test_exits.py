@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import elegan
+from elegan import api
 from elegan.model import Model
 from elegan.run import checkpoint, events, saving
 from elegan.zoo.dcgan import DCGAN
@@ -176,7 +177,7 @@ def test_an_unforeseen_error_is_one_line_too_and_loses_nothing(cli, small, monke
     [({"augment": "light"}, "augment"), ({"lr": "fast"}, "--lr 'fast'"), ({"lr": float("nan")}, "--lr nan")],
 )
 def test_a_change_that_no_training_can_make_is_one_line(cli, small, monkeypatch, change, words):
-    honest = elegan.api.fit
+    honest = api.fit
     monkeypatch.setattr("elegan.api.fit", lambda *a: honest(*a[:5], [lambda event: change], *a[6:]))
     said = cli("train", "dcgan", small, *TINY, "--steps", 3, "--out", "run")
     assert said.code == 2

@@ -18,6 +18,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from elegan.data.codec import codec_of
+from elegan.errors import DataError
+from elegan.spec import Field
 from tests.conftest import everything
 from tests.faults import fuzz
 from tests.faults.forked import at_most, forked
@@ -220,3 +223,14 @@ def test_what_was_found_so_far(name):
     target, made = FOUND[name]
     with at_most(SECONDS):
         fuzz.TARGETS[target](made())
+
+
+@pytest.mark.parametrize(
+    "codec",
+    [{**CODEC, "low": "0"}, {**CODEC, "low": 255}, {**CODEC, "high": math.inf}, {**CODEC, "dtype": "S9"},
+     {**CODEC, "mode": 3}, {"kind": "image"}, {"kind": "vector", "shift": [0.0], "scale": [math.nan]},
+     {"kind": "vector", "shift": [0.0] * 3, "scale": [1.0]}, {"kind": "vector", "shift": 0.0, "scale": [1.0]}, [1]],
+)  # fmt: skip
+def test_a_codec_that_nobody_can_have_written_is_refused(codec):
+    with pytest.raises(DataError, match="the codec of a field of kind 'image' is damaged"):
+        codec_of(Field("image", (1, 8, 8), about={"codec": codec}))

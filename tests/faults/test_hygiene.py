@@ -3,6 +3,7 @@
 import gc
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
@@ -22,19 +23,19 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /
 
 
 def test_a_longer_training_keeps_no_object_of_a_step(tmp_path):
-    """To the object; what lies below Python is for `benchmarks/soak.py`: under 1 MB in 10,000 of 100,000 steps."""
+    """Counted by Python itself; what lies below it is for `benchmarks/soak.py`: under 1 MB in 10,000 steps."""
 
     def work() -> int:
         def count(event):
             if event.step in (500, 1_000):
                 gc.collect()
-                print(len(gc.get_objects()), soak.descriptors())
+                print(sys.getallocatedblocks(), soak.descriptors())
 
         elegan.train("gan", "ring", out=tmp_path / "run", steps=1_000, listeners=[count], **SETTINGS)
         return 0
 
     first, files, last, files_then = map(int, forked(work).out.split())
-    assert last - first < 100, "of 500 steps"
+    assert last - first < 300, "blocks of memory in 500 steps, 50 of them logged and five probed: seen 102"
     assert files == files_then
 
 

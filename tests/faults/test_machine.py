@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -324,10 +324,11 @@ def test_whatever_happens_to_a_run_it_is_the_run_that_nothing_happened_to(tmp_pa
         drawn = staticmethod(functools.cache(lambda step: elegan.load(trained(step)).sample(3, seed=1).values))
 
     OfThis.small = small
+    phases = (Phase.generate, *([Phase.shrink] if "ELEGAN_EXAMPLES" in os.environ else []))  # which takes minutes
     run_state_machine_as_test(
         OfThis,
         settings=settings(
             max_examples=EXAMPLES, stateful_step_count=RULES, derandomize=True, database=None, deadline=None,
-            suppress_health_check=list(HealthCheck),
+            phases=phases, suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip

@@ -276,6 +276,29 @@ def check_newest(writer: Writer, place: Path) -> None:
         assert newest(place / "new").step == 0
 
 
+def check_whole(writer: Writer, place: Path) -> None:
+    """A file is there whole or not at all, and never where something else was."""
+
+    def fail(part: Path) -> None:
+        part.write_bytes(b"new")
+        raise ValueError("mine")
+
+    writer.disk.write_whole(place / "file", b"old")
+    assert names(place) == ["file"]
+    with pytest.raises(ValueError, match="mine"), writer.disk.whole(place / "file") as part:
+        fail(part)
+    assert names(place) == ["file"]
+    assert (place / "file").read_bytes() == b"old"
+    (place / "folder").mkdir()
+    os.mkfifo(place / "pipe")
+    for name, error in (("folder", IsADirectoryError), ("pipe", FileExistsError)):
+        with pytest.raises(OSError, match=name) as caught:
+            writer.disk.write_whole(place / name, b"new")
+        assert type(caught.value) is error
+    assert names(place) == ["file", "folder", "pipe"]
+    assert (place / "pipe").is_fifo()
+
+
 NAMED = {
     "write: shutil.rmtree(left, ignore_errors=True)": check_nothing_is_left,
     "write: fault(final)": check_set_aside,
@@ -298,6 +321,10 @@ NAMED = {
     "_tensors: if Path(name).name != name or not name.endswith('.safetensors'):": check_damage,
     "_tensors: if len(content) != size:": check_damage,
     "_tensors: if hashlib.sha256(content).hexdigest() != digest:": check_damage,
+    "whole: part.replace(path)": check_whole,
+    "whole: part.unlink(missing_ok=True)": check_whole,
+    "_refuse_no_file: if path.is_dir():": check_whole,
+    "_refuse_no_file: if path.exists() and (not path.is_file()):": check_whole,
     "write_synced: part.replace(path)": check_order_of_a_file,
     "write_synced: sync_folder(path.parent)": check_order_of_a_file,
     "write_synced: part.unlink()": check_nothing_is_left,

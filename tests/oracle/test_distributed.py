@@ -290,7 +290,8 @@ def test_a_signal_to_one_stops_all_together_saved(tmp_path, small, cli, whom):
     assert process.returncode != 0
     if "death" in whom:  # torchrun asks the others to stop; the one that is left says why it cannot go on
         assert text.count("\nelegan: ") == 1, text
-        assert "elegan: process 2 of 2 (rank 1) has gone; " in text
+        gone, stopped = "process 2 of 2 (rank 1) has gone; ", "stopped by SIGTERM, with nothing to save."
+        assert f"elegan: {gone}" in text or f"elegan: {stopped}" in text, text  # its signal may come first
         assert not re.search(r'File "[^"]*/elegan/', text), "no traceback of ours"
         assert state(run)["step"] == 0
         return
