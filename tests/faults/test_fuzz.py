@@ -82,7 +82,7 @@ def altered(draw: st.DrawFn, good: Any) -> bytes:
             holder = holder[key]
         match draw(st.sampled_from(("exchange", "exchange", "swap", "take", "deep", "double"))):
             case "exchange":
-                holder[last] = draw(st.sampled_from(ODD))
+                holder[last] = copy.deepcopy(draw(st.sampled_from(ODD)))
             case "swap":
                 holder[last] = copy.deepcopy(draw(st.sampled_from(list(good.values()))))
             case "take":

@@ -2,9 +2,8 @@
 
 import gc
 import os
-import signal
+import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -39,29 +38,35 @@ def test_a_longer_training_keeps_no_object_of_a_step(tmp_path):
     assert files == files_then
 
 
-def test_thirty_trainings_in_one_process_leave_nothing_open(tmp_path, small):
-    def work() -> int:
-        read = []
-        for k in range(30):
-            out = tmp_path / f"run-{k}"
-            elegan.train("dcgan", small, out=out, steps=1, **SETTINGS)
-            if k % 5 == 0:
-                elegan.resume(out, steps=2).sample(2)
-                gc.collect()
-            read.append(
-                (soak.anonymous(), soak.descriptors(), threading.active_count(), len(os.listdir("/proc/self/task")))
-            )
-        memory, *others = zip(*read, strict=True)
-        print(np.polyfit(range(10, 30), memory[10:], 1)[0], *(f"{max(one[10:]) - one[10]}" for one in others))
-        print(
-            signal.getsignal(signal.SIGTERM) is signal.SIG_DFL,
-            signal.getsignal(signal.SIGINT) is signal.default_int_handler,
-        )
-        return 0
+THIRTY = """
+import gc, os, signal, sys, threading
+from pathlib import Path
+import numpy as np
+import elegan
+from tests.faults.test_hygiene import SETTINGS, soak
 
-    ended = forked(work)
-    assert ended.code == 0, ended.err
-    megabytes, *grown, term, interrupt = ended.out.split()
+small, folder = sys.argv[1:]
+read = []
+for k in range(30):
+    out = Path(folder) / f"run-{k}"
+    elegan.train("dcgan", small, out=out, steps=1, **SETTINGS)
+    if k % 5 == 0:
+        elegan.resume(out, steps=2).sample(2)
+        gc.collect()
+    read.append((soak.anonymous(), soak.descriptors(), threading.active_count(), len(os.listdir("/proc/self/task"))))
+memory, *others = zip(*read, strict=True)
+print(np.polyfit(range(10, 30), memory[10:], 1)[0], *(f"{max(one[10:]) - one[10]}" for one in others))
+print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+@pytest.mark.process
+def test_thirty_trainings_in_one_process_leave_nothing_open(tmp_path, small):
+    """In a process of its own: what other tests left behind has holes that its memory would be seen to fill."""
+    command = [sys.executable, "-c", THIRTY, str(small), str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    megabytes, *grown, term, interrupt = done.stdout.split()
     assert float(megabytes) < 0.2, "for each training"
     assert list(map(int, grown)) == [0, 0, 0], "descriptors, threads of Python, threads of the system"
     assert (term, interrupt) == ("True", "True"), "handlers are put back"
