@@ -1,12 +1,10 @@
 """A process that trains for long, or again and again, keeps its memory, its descriptors and its threads."""
 
 import gc
-import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import elegan
@@ -86,25 +84,35 @@ def test_the_slope_is_that_of_the_later_steps():
     assert soak.slope(read) == pytest.approx(3)
 
 
-def test_what_a_leak_would_look_like(tmp_path, monkeypatch):
+LEAK = """
+import os, sys
+from pathlib import Path
+import numpy as np
+import elegan
+from tests.faults.test_hygiene import soak
+
+kept, honest = [], elegan.train
+
+def leak(event):
+    kept.append(np.ones(200_000, np.uint8))
+    os.dup(0)
+
+def leaking(*arguments, listeners, **options):
+    return honest(*arguments, listeners=[leak, *listeners], **options)
+
+elegan.train = leaking
+read = soak.trained(Path(sys.argv[1]) / "run", 300, every=25)
+print()
+print(soak.slope(read), read[-1][2] - read[0][2])
+"""
+
+
+@pytest.mark.process
+def test_what_a_leak_would_look_like(tmp_path):
     """The readings see what a training keeps: 0.2 MB a step are 2,000 MB in 10,000."""
-    kept = []
-    honest = elegan.train
-
-    def leaking(*arguments, listeners, **options):
-        def leak(event):
-            kept.append(np.ones(200_000, np.uint8))
-            os.dup(0)
-
-        return honest(*arguments, listeners=[leak, *listeners], **options)
-
-    def work() -> int:
-        monkeypatch.setattr("elegan.api.train", leaking)
-        elegan.train = leaking
-        read = soak.trained(tmp_path / "run", 300, every=25)
-        print(soak.slope(read), read[-1][2] - read[0][2])
-        return 0
-
-    slope, opened = map(float, forked(work).out.split())
+    command = [sys.executable, "-c", LEAK, str(tmp_path)]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    slope, opened = map(float, done.stdout.split()[-2:])
     assert slope == pytest.approx(2_000, rel=0.2)
     assert opened == 275
