@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,10 +41,9 @@ def trained(out: Path, steps: int, every: int = EVERY) -> list[tuple[int, float,
 
     read: list[tuple[int, float, int]] = []
 
-    def listen(event: object) -> None:
-        step = event.step  # type: ignore[attr-defined]
-        if step % every == 0:
-            read.append((step, anonymous(), descriptors()))
+    def listen(event: Any) -> None:
+        if event.step % every == 0:
+            read.append((event.step, anonymous(), descriptors()))
 
     options = dict(preset="tiny", batch=8, threads=1, precision="fp32")
     elegan.train("gan", "ring", out=out, steps=steps, listeners=[listen], **options)

@@ -1,6 +1,7 @@
 """One training in its run directory: under the run's lock, with its log, checkpoints, pictures and page; and its way
 back from trouble."""
 
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -100,7 +101,8 @@ def fit(
             except KeyboardInterrupt:
                 raise  # a second Ctrl-C: the last checkpoint has to do
             except BaseException as error:
-                log.write("stopped", step=state.step, by=type(error).__name__)
+                trace = {} if isinstance(error, ElegantError) else {"trace": traceback.format_exc()}
+                log.write("stopped", step=state.step, by=type(error).__name__, **trace)
                 if state.whole:
                     saver.save(game, state)
                 raise

@@ -426,3 +426,14 @@ def test_every_flag_in_the_document_is_one():
         verb, *tokens = shlex.split(line)
         parser = train.verb(tokens) if verb == "train" else resume.VERB
         assert parser.parse(tokens), line
+
+
+def test_how_many_stay_may_change_but_not_out_of_its_type(tiny_run, cli):
+    path = tiny_run / "options.json"
+    plan = json.loads(path.read_text())
+    path.write_text(json.dumps({**plan, "training": {**plan["training"], "keep": "2"}}))
+    said = cli("resume", tiny_run, "--steps", 5)
+    assert (said.code, "training.keep is '2'" in said.line) == (4, True)
+    del plan["training"]["keep"]  # as of a run begun before it was an option
+    path.write_text(json.dumps(plan))
+    assert cli("resume", tiny_run, "--steps", 5).code == 0

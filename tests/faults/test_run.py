@@ -367,7 +367,7 @@ def test_options_that_lack_a_part_are_damaged(tiny_run, part):
 @pytest.mark.parametrize(
     ("part", "name", "value"),
     [("options", "lr", 0.5), ("options", "dropout", 0.9), ("training", "seed", 1), ("training", "batch", 4),
-     ("training", "shards", 2), ("training", "half_life_images", 1)],
+     ("training", "shards", 2), ("training", "half_life_images", 1), ("training", "rescue", True)],
 )  # fmt: skip
 def test_changed_options_are_refused_with_the_difference(tiny_run, cli, part, name, value):
     path = tiny_run / "options.json"
@@ -662,6 +662,10 @@ def test_an_error_of_a_listener_saves_the_step_it_heard(tmp_path, small):
         elegan.train("dcgan", small, out=run, preset="tiny", steps=9, batch=8, threads=1, precision="fp32",
                      listeners=[fail])  # fmt: skip
     same(run, straight(small, tmp_path / "straight", 5))
+    (stopped,) = (line for line in events.read(run / "events.jsonl") if line["kind"] == "stopped")
+    assert stopped["by"] == "ValueError"
+    assert stopped["trace"].startswith("Traceback")
+    assert 'raise ValueError("mine")' in stopped["trace"]
 
 
 # ---- the event log

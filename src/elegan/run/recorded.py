@@ -18,14 +18,15 @@ LASTING = {  # of a plan, what a resume must find as it was: all of a part, or s
     "options": None,
     "spec": None,
     "data": ("form", "fingerprint"),
-    "training": ("batch", "shards", "seed", "half_life_images", "until_still"),
+    "training": ("batch", "shards", "seed", "half_life_images", "until_still", "rescue"),
     "compute": ("threads", "precision"),
 }
 LOOSE = {  # what may be edited, but not out of its type: where the data lies by now, and more steps
     "data": {"name": str, "path": str, "count": int},
-    "training": {"steps": int},
+    "training": {"steps": int, "keep": int},
     "compute": {"device": str, "why": str},
 }
+LATER = ("keep",)  # what runs begun before it was an option do not have
 SHOWN = 5  # differences that are written out
 WIDE = 60  # letters of a value that are written out
 CHECKED = 256  # parts into which data is cut, all its fields together, so that a change can be placed
@@ -75,7 +76,8 @@ def unchanged(run: RunDirectory, plan: Plan, found: Checkpoint) -> None:
         raise CheckpointError(f"{run.options_file} was edited after {found.path.name} was written: {told}; {remedy}.")
     for part, kinds in LOOSE.items():
         for name, kind in kinds.items():
-            if type(value := plan[part].get(name)) is not kind:
+            missing = name in LATER and name not in plan[part]
+            if not missing and type(value := plan[part].get(name)) is not kind:
                 raise CheckpointError(f"{run.options_file} is damaged: {part}.{name} is {value!r}.")
 
 
