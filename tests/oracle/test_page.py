@@ -7,6 +7,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
@@ -166,6 +167,20 @@ def test_the_log_has_a_rate_when_it_changes(tmp_path, small):
     text = Parsed(tmp_path / "run" / "index.html").text()
     assert "Changed during the run at step 3 D.lr = 0.0001" in text
     assert "What was changed during the run is not in the command" in text
+
+
+def test_alarms_are_told_with_their_remedy_and_their_end(tiny_run, tmp_path):
+    run = RunDirectory(shutil.copytree(tiny_run, tmp_path / "run"))
+    log = events.EventLog(run.events_file, [])
+    figures = {"figures": {}, "change": {}}
+    log.write("alarm", step=7, name="collapse", why="1 < 2 modes", remedy="raise --gamma", **figures)
+    log.write("change", step=8, change={"D.lr": 1e-4})
+    log.write("change", step=8, change={"gamma": 0.5})
+    log.write("alarm", step=9, name="collapse", why="", remedy="", **figures)
+    page_room.Page(run).write()
+    text = Parsed(run.path / "index.html").text()
+    assert "Alarms at step 7, collapse 1 < 2 modes; raise --gamma at step 9, collapse over" in text
+    assert "at step 8 D.lr = 0.0001, gamma = 0.5" in text, "two changes at a step are one row"
 
 
 def test_a_schedule_is_logged_as_it_moves():
@@ -369,7 +384,7 @@ def test_every_option_of_every_game_comes_back_from_its_command(name):
         "game": name, "options": json.loads(json.dumps(moved)),
         "data": {"name": "a b's", "path": "/x/a b's", "form": {"size": "32", "sides": True}},
         "training": {"steps": 7, "batch": 6, "shards": 3, "seed": -4, "half_life_images": 9, "until_still": 0.5,
-                     "images": None},
+                     "images": None, "score": 50, "rescue": True, "keep": 4},
         "compute": {"device": "cpu", "precision": "bf16", "threads": 2, "why": ""},
     }  # fmt: skip
     tokens = shlex.split(repeat(plan))
@@ -386,7 +401,9 @@ def test_every_option_of_every_game_comes_back_from_its_command(name):
     assert typed == {"game": name, "preset": "none", **data, **training, **machine}
 
 
-def test_defaults_are_not_spelled():
+def test_defaults_are_not_spelled(tiny_run):
+    spelled = repeat(json.loads((tiny_run / "options.json").read_text()))
+    assert not {"--rescue", "--no-rescue", "--keep", "--score"} & set(shlex.split(spelled))
     assert unusual({"widths": [64, 32], "lr": 0.1, "own": 1}, {"widths": (64, 32), "lr": 0.2}) == {"lr": 0.1, "own": 1}
 
 

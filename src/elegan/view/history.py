@@ -63,6 +63,7 @@ class History:
     rates: list[Curve] = field(default_factory=list)
     scores: list[Curve] = field(default_factory=list)
     changes: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    alarms: list[tuple[int, str, str]] = field(default_factory=list)  # step, name, and what was said
 
 
 def history(lines: Iterable[Mapping[str, Any]], total: int) -> History:
@@ -92,6 +93,9 @@ def history(lines: Iterable[Mapping[str, Any]], total: int) -> History:
                 scores[name].add(step, value)
         elif kind == "change":
             told.changes.append((step, dict(line.get("change", {}))))
+        elif kind == "alarm":
+            said = f"{line['why']}; {line.get('remedy', '')}" if line.get("why") else "over"
+            told.alarms.append((step, str(line.get("name")), said))
         elif kind == "rollback":
             told.changes.append((step, {"gone back, with other noise": line.get("why")}))
         elif kind == "stopped":

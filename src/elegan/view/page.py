@@ -58,6 +58,8 @@ PLAIN = {
     "images": None,
     "until_still": None,
     "score": 0,
+    "rescue": False,
+    "keep": 2,
 }  # training settings of which most runs say nothing
 
 
@@ -286,8 +288,12 @@ def options(plan: Mapping[str, Any], told: History) -> str:
         "Versions": table({"elegan": plan.get("elegan"), **plan.get("versions", {}), "begun": plan.get("created")}),
     }  # fmt: skip
     if told.changes:
-        changes = {f"at step {step:,}": words(change) for step, change in told.changes}
-        parts["Changed during the run"] = table(changes)
+        changes: dict[int, dict[str, Any]] = {}
+        for step, change in told.changes:
+            changes[step] = changes.get(step, {}) | change
+        parts["Changed during the run"] = table({f"at step {step:,}": words(made) for step, made in changes.items()})
+    if told.alarms:
+        parts["Alarms"] = table({f"at step {step:,}, {name}": said for step, name, said in told.alarms})
     return "".join(f"<section><h3>{escape(title)}</h3>{body}</section>" for title, body in parts.items())
 
 

@@ -30,6 +30,8 @@ def repeat(plan: Mapping[str, Any]) -> str:
         **data["form"],
         **{n: training[n] for n in ("steps", "batch", "shards", "seed", "half_life_images", "until_still")},
         "score": training.get("score") or None,
+        "rescue": training.get("rescue") or None,
+        "keep": None if training.get("keep", 2) == 2 else training["keep"],
         **{n: compute[n] for n in ("device", "precision", "threads")},
     }
     flags += [flag(Option(name, str, None), value) for name, value in asked.items() if value is not None]
