@@ -24,10 +24,10 @@ from elegan.scoring.ask import ask
 from elegan.scoring.evaluate import Evaluation, read
 from elegan.view.page import digest
 from elegan.view.repeat import repeat
+from tests.browser import dump
 from tests.conftest import TINY, tensors
 from tests.oracle.test_page import Parsed
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SETTINGS = dict(preset="tiny", batch=8, threads=1, precision="fp32")
 
 
@@ -326,12 +326,9 @@ def test_runs_of_one_protocol_share_a_table_and_others_say_why(cli, tiny_run, tm
 
 
 @pytest.mark.process
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 def test_a_browser_draws_the_curves(cli, pair, tmp_path):
     assert cli("compare", *pair).code == 0
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               "--virtual-time-budget=2000", "--dump-dom", Path("compare.html").resolve().as_uri()]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    dom = dump(Path("compare.html").resolve().as_uri(), tmp_path, "--virtual-time-budget=2000").stdout
     assert dom.count("<svg") >= 3
     assert 'class="curve"' in dom
 

@@ -2,8 +2,6 @@
 
 import re
 import shlex
-import shutil
-import subprocess
 from html import unescape
 from pathlib import Path
 
@@ -11,10 +9,9 @@ import pytest
 
 import elegan
 from elegan.run import events
+from tests.browser import dump
 from tests.conftest import TINY, tensors
 from tests.oracle.test_page import Parsed, rewrite
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def commands(page: Path) -> list[list[str]]:
@@ -65,15 +62,12 @@ def test_in_python(tiny_run):
 
 
 @pytest.mark.process
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 def test_a_browser_draws_the_curves(tiny_run, tmp_path):
     lines = list(events.read(tiny_run / "events.jsonl"))
     next(line for line in lines if line["kind"] == "step" and line["step"] == 3)["terms"]["G.adv"] = "nan"
     rewrite(tiny_run, lines)
     page = elegan.page(tiny_run)
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               "--dump-dom", page.as_uri()]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    dom = dump(page.as_uri(), tmp_path).stdout
     panels = Parsed(page).data()["panels"]
     names = [curve["name"] for curves in panels.values() for curve in curves]
     assert {"D.adv", "G.adv", "D.grad", "G.grad", "D.lr", "G.lr"} <= {*names}

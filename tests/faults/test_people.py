@@ -6,8 +6,6 @@ import io
 import json
 import os
 import re
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,8 +20,8 @@ from elegan.metrics.human import judged_by, summary
 from elegan.view import people as room
 from elegan.view.page import digest
 from elegan.view.people import Handler, People, Server, serve
+from tests.browser import dump
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 RNG = np.random.default_rng(17)
 REAL = RNG.integers(0, 120, (30, 3, 10, 12), dtype=np.uint8)  # dark, and noisy
 DRAWN = np.full((30, 3, 10, 12), 200, np.uint8) + np.arange(30, dtype=np.uint8)[:, None, None, None]  # light, and flat
@@ -272,7 +270,6 @@ def test_both_languages_say_everything_the_page_asks_for():
 
 
 @pytest.mark.process
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 @pytest.mark.parametrize(
     ("language", "title", "begin"),
     [("de,en,zh", "Real or generated?", "Begin"), ("zh-TW,en", "真实，还是生成？", "开始")],
@@ -280,9 +277,7 @@ def test_both_languages_say_everything_the_page_asks_for():
 def test_a_browser_runs_it_in_its_language(running, tmp_path, language, title, begin):
     """Its policy lets its own script and style run; the script takes the first language it knows."""
     client = running(People(REAL, DRAWN, out=tmp_path, questions=4))
-    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
-               f"--accept-lang={language}", "--dump-dom", client.server.url]  # fmt: skip
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=60).stdout
+    dom = dump(client.server.url, tmp_path, f"--accept-lang={language}").stdout
     assert f'<h1 data-text="title">{title}</h1>' in dom
     assert re.search(rf'<button type="submit"[^>]*>{begin}</button>', dom)
     assert '<section id="welcome">' in dom
