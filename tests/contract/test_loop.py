@@ -708,6 +708,26 @@ def test_phases_follow_each_other_and_only_their_movers_train():
     assert state.step == 0
 
 
+def test_a_player_without_a_turn_rests_in_eval_mode_and_keeps_its_moments():
+    class Pausing(Duel):
+        def turns(self):
+            judge, generator = super().turns()
+            return [generator] if self.step in (2, 3) else [judge, generator]
+
+        def phases(self):
+            return [Phase("train", self.turns, fresh=True)]
+
+    game = built(Pausing)
+    state = State.fresh(game)
+    seen = []
+    for event in train(game, batches(), 6, state=state):
+        moments = {name.split("/")[1][0] for name in state.optim.tensors()}
+        seen.append((event.phase, game.D.training, game.G.training, moments))
+    assert seen == [("train", step not in (2, 3), True, {"D", "G"}) for step in range(6)]
+    steps = {n: float(t) for n, t in state.optim.tensors().items() if n.endswith("/step")}
+    assert {n.split("/")[1][0]: count for n, count in steps.items()} == {"D": 4, "G": 6}
+
+
 def test_a_phase_moves_its_players_alone():
     game = built(Staged)
     before = snapshot(game, State.fresh(game))

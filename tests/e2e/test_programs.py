@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 import elegan
 
@@ -320,6 +321,55 @@ def test_rescues_and_costs_are_measured(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert said.startswith("gan on ring: ")
     assert 0 < float(said.split()[3].rstrip("%")) < 50
+
+
+def test_rounds_of_the_lab_are_measured_beside_plain_torch(monkeypatch):
+    module = program("benchmarks/lab_engine.py")
+    for preset in ("gan-lab", "lab"):
+        ours, theirs = module.cost(preset, 5, 1)
+        assert 0 < ours < 0.1
+        assert 0 < theirs < 0.1
+    loop, twin = module.begun("lab"), module.begun("lab")
+    a_round = module.plain(twin.game, twin.batches)
+    places = ((0, 0, step, turn, 0, 0) for step in range(3) for turn in range(2))
+    drawn = twin.game.noise
+
+    def noise(*args):  # the loop's own
+        module.seed_at(torch.device("cpu"), *next(places))
+        return drawn(*args)
+
+    monkeypatch.setattr(twin.game, "noise", noise)
+    for _ in range(3):
+        loop.step()
+        a_round()
+    for p, q in zip(loop.game.parameters(), twin.game.parameters(), strict=True):
+        torch.testing.assert_close(p, q)
+    (line,) = module.fare("lab", "ring", 0, (0.1,))
+    assert line.startswith("0.1 s: ")
+    assert line.count("/8 modes") == 1
+
+
+def test_a_trained_start_of_the_lab_is_what_training_gives(tmp_path, monkeypatch):
+    module = program("recipes/lab.py")
+    path = module.make("two", tmp_path, steps=3)
+    with safe_open(path, "numpy") as file:
+        about = json.loads(file.metadata()["about"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    source = elegan.open_data("two")
+    assert (about["data"], about["seed"], about["steps"]) == (source.fingerprint, 0, 3)
+    assert about["options"]["widths"] == list(elegan.zoo.settings("gan", "lab", {}).options["widths"])
+    monkeypatch.setattr(module, "open_data", lambda name: source)
+    loop = program("benchmarks/lab_engine.py").begun("lab", "two")
+    for _ in range(3):
+        loop.step()
+    parts = {"game": loop.game, "average": loop.state.average.game}
+    wanted = {f"{part}/{name}": t.numpy() for part, game in parts.items() for name, t in game.state_dict().items()}
+    assert wanted.keys() == tensors.keys()
+    assert all((wanted[name] == tensors[name]).all() for name in wanted)
+    monkeypatch.setattr(module.elegan, "train", None)
+    assert module.make("two", tmp_path, steps=3) == path, "what is there is not made again"
+    with pytest.raises(TypeError):
+        module.make("two", tmp_path, steps=4)
 
 
 @pytest.mark.parametrize("kind", ["transient", "persistent", "hopeless"])

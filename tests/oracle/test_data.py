@@ -98,7 +98,10 @@ def test_a_stacked_digit_is_its_three_digits(digits):
     assert stacked.fingerprint == open_data("stacked-digits", split="test").fingerprint
 
 
-@pytest.mark.parametrize(("name", "count", "sigma"), [("ring", 8, 0.01), ("grid", 25, 0.05)])
+MIXTURES = [("ring", 8, 0.01), ("grid", 25, 0.05), ("two", 2, 0.15), ("three", 3, 0.12)]
+
+
+@pytest.mark.parametrize(("name", "count", "sigma"), MIXTURES)
 def test_the_points_lie_around_their_modes(name, count, sigma):
     source = open_data(name)
     points, about = source.arrays["real"].astype(float), source.spec["real"].about
@@ -112,9 +115,11 @@ def test_the_points_lie_around_their_modes(name, count, sigma):
     assert away.mean(0) == pytest.approx(0, abs=4 * sigma / len(points) ** 0.5)
     share = np.bincount(nearest, minlength=count) / len(points)
     assert share == pytest.approx(1 / count, rel=0.1)
-    if name == "ring":
+    if name in ("ring", "three"):
         assert np.hypot(*modes.T) == pytest.approx(1)
-        assert np.hypot(*(modes - np.roll(modes, 1, axis=0)).T) == pytest.approx(2 * np.sin(np.pi / 8))
+        assert np.hypot(*(modes - np.roll(modes, 1, axis=0)).T) == pytest.approx(2 * np.sin(np.pi / count))
+    elif name == "two":
+        assert about["modes"] == [[-0.7, -0.5], [0.7, 0.5]]
     else:
         assert {tuple(mode) for mode in about["modes"]} == {(x, y) for x in range(-4, 5, 2) for y in range(-4, 5, 2)}
 

@@ -11,9 +11,10 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from elegan.training.loop import Event
+if TYPE_CHECKING:
+    from elegan.training.loop import Event
 
 SCHEMA = 1
 COUNTS, TIMES, TABLES = ("step", "images"), ("time", "seconds"), ("terms", "rates", "change", "changes", "scores")
@@ -35,7 +36,7 @@ class EventLog:
         self._failed = False
         self._torn = torn(path)  # a crash may have cut the last line off; the next one must not join it
 
-    def __call__(self, event: Event) -> None:
+    def __call__(self, event: "Event") -> None:
         """Log a step: its terms, and the learning rates of its turns if they are not those logged last."""
         if event.step > 100 and event.step % 10:
             return

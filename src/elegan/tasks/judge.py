@@ -1,9 +1,8 @@
 """Asking a game's judge: how real it takes each place of the plane for, and where its opponent is drawn by it."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from torch.nn.functional import softplus
 
 from elegan.game import Game, Turn
 from elegan.tasks.passing import passing
+from elegan.training.probe import untouched
 from elegan.training.seeds import seed_at
 from elegan.training.turns import fields_of, phase_at
 
@@ -27,36 +27,65 @@ def side_of(turn: Turn) -> str:
     return "judge" if "D" in movers else "generator" if "G" in movers else ""
 
 
+class Meaning(NamedTuple):
+    """What a judge's scores mean: which of them is undecided, and what their unit is; the same as long as options are.
+
+    None: what only scores of real and drawn samples tell, the middle between them, or their spread.
+    """
+
+    middle: Tensor | None
+    unit: Tensor | None
+
+
 @torch.no_grad()
-def verdict(game: Game, places: Tensor, batch: Mapping[str, Tensor], drawn: Tensor) -> Tensor | None:
-    """How real the judge takes each place for: σ of its score, centred and scaled so that 0.5 is undecided.  (n,)
+def meaning(game: Game, batch: Mapping[str, Tensor]) -> Meaning | None:
+    """What the scores of a game's judge mean, as the loss says that `D` is trained with.
 
-    places: encoded, (n, *shape). batch: real samples by field; drawn: samples of the game, encoded.
-    None if the game has no player `D` with a turn without `G`, if it asks for a label, or if it says nothing finite.
-
-    What a score means is read off the loss that `D` is trained with. The score of the best judge that says the same of
-    everything is undecided, and the unit is such that this judge's loss doubles as far away as by cross entropy, whose
-    logits are thus taken as they are. Where all such judges are equally good, scores are known up to a constant, and
-    the middle between real and drawn is undecided; of a critic, whose loss is then 0, the spread of scores is the unit.
+    The score of the best judge that says the same of everything is undecided, and the unit is such that this judge's
+    loss doubles as far away as by cross entropy, whose logits are thus taken as they are. Where all such judges are
+    equally good, scores are known up to a constant, and the middle between real and drawn is undecided; of a critic,
+    whose loss is then 0, the spread of scores is the unit.
+    None if the game has no player `D` with a turn without `G`, or if it asks for a label.
     """
     losses = None if game.labelled else _losses(game, batch)
     if losses is None:
         return None
     if (losses - losses[1]).abs().max() > 1e-4:
         middle, width = _middle_and_width(losses)
-        unit = width / _middle_and_width(LOGISTIC)[1]
-    else:
+        return Meaning(middle, width / _middle_and_width(LOGISTIC)[1])
+    return Meaning(None, torch.ones(()) if losses[1].abs() > 1e-4 else None)
+
+
+@torch.no_grad()
+def verdict(
+    game: Game, places: Tensor, batch: Mapping[str, Tensor], drawn: Tensor, known: Meaning | None = None
+) -> Tensor | None:
+    """How real the judge takes each place for: σ of its score, centred and scaled so that 0.5 is undecided.  (n,)
+
+    places: encoded, (n, *shape). batch: real samples by field; drawn: samples of the game, encoded. known: the
+    `meaning` of scores, where it was asked for before.
+    None if scores have no meaning, or if the judge says nothing finite.
+    """
+    known = meaning(game, batch) if known is None else known
+    if known is None:
+        return None
+    middle, unit = known
+    if middle is None:
         real, fake = _score(game.D(batch["real"])), _score(game.D(drawn))
         middle = (real.mean() + fake.mean()) / 2
-        unit = torch.ones(()) if losses[1].abs() > 1e-4 else torch.cat([real, fake]).std()
+        unit = torch.cat([real, fake]).std() if unit is None else unit
+    assert unit is not None
     scores = _score(game.D(places))
     shown = torch.sigmoid((scores - middle.to(scores)) / unit.to(scores).clamp(min=1e-12))
     return shown if shown.isfinite().all() else None
 
 
-def pull(game: Game, batch: Mapping[str, Tensor], rows: int, *, seed: int = 0) -> tuple[Tensor, Tensor] | None:
+def pull(
+    game: Game, batch: Mapping[str, Tensor], rows: int, *, seed: int = 0, drawn: Tensor | None = None
+) -> tuple[Tensor, Tensor] | None:
     """Some drawn samples, and where the generator's loss would move them: minus its gradient.  (rows, *shape) both
 
+    drawn: samples to take for those that the loss draws, (rows, *shape), encoded.
     None if no turn moves `G` without `D`, or if its loss draws other than once.
     """
     seen: list[Tensor] = []
@@ -65,13 +94,15 @@ def pull(game: Game, batch: Mapping[str, Tensor], rows: int, *, seed: int = 0) -
         seen.append(made.detach().requires_grad_())
         return seen[-1]
 
-    with _aside(game, rows, seed) as other, passing(other, "sample", watched):
-        terms = _terms(other, "generator", batch)
+    with _tried(game, rows, seed), passing(game, "sample", watched):
+        if drawn is not None:
+            game.sample = lambda *_, **__: watched(drawn)  # which `passing` takes away again
+        terms = _terms(game, "generator", batch)
         trained = [term for term in (terms or {}).values() if term.requires_grad]
         if not trained or len(seen) != 1:
             return None
-        (gradient,) = torch.autograd.grad(sum(trained[1:], start=trained[0]), seen[0])
-    return seen[0].detach(), -gradient
+        (gradient,) = torch.autograd.grad(sum(trained[1:], start=trained[0]), seen[0], allow_unused=True)
+    return None if gradient is None else (seen[0].detach(), -gradient)
 
 
 def _losses(game: Game, batch: Mapping[str, Tensor]) -> Tensor | None:
@@ -81,8 +112,8 @@ def _losses(game: Game, batch: Mapping[str, Tensor]) -> Tensor | None:
     """
     found = []
     for score in PROBES:
-        with _aside(game, ROWS, 0) as other:
-            terms = _terms(other, "judge", batch, lambda out, s=score: _with_score(out, s))
+        with _tried(game, ROWS, 0):
+            terms = _terms(game, "judge", batch, lambda out, s=score: _with_score(out, s))
         if terms is None:
             return None
         found.append(terms["adv"] if "adv" in terms else torch.stack(list(terms.values())).sum())
@@ -90,14 +121,14 @@ def _losses(game: Game, batch: Mapping[str, Tensor]) -> Tensor | None:
 
 
 @contextmanager
-def _aside(game: Game, rows: int, seed: int) -> Iterator[Game]:
-    """A frozen copy of a game to try a loss on, seeded; the game, its buffers and the random state stay as they are."""
+def _tried(game: Game, rows: int, seed: int) -> Iterator[None]:
+    """Inside, a loss of a game may be tried: it is in eval mode and seeded. Nothing of it is touched, nor the random
+    state; parameters hold no gradients of it."""
     devices = [game.device] if game.device.type == "cuda" else []
-    with torch.enable_grad(), torch.random.fork_rng(devices=devices):
-        other = copy.deepcopy(game).eval().requires_grad_(False)
-        other.rows = rows
+    with torch.enable_grad(), torch.random.fork_rng(devices=devices), untouched(game):
+        game.eval().rows = rows
         seed_at(game.device, seed, "judge")
-        yield other
+        yield
 
 
 def _terms(
@@ -113,10 +144,13 @@ def _terms(
     fields = fields_of(turn.loss)
     if any(name not in batch and not optional for name, optional in fields.items()):
         return None
-    if judged is not None:
-        game.D.register_forward_hook(lambda module, inputs, out: judged(out))
     given = {name: batch[name][: game.rows] for name in fields if name in batch}
-    return {name: value for name, value in turn.loss(**given).items() if not value.ndim}
+    hook = None if judged is None else game.D.register_forward_hook(lambda module, inputs, out: judged(out))
+    try:
+        return {name: value for name, value in turn.loss(**given).items() if not value.ndim}
+    finally:
+        if hook is not None:
+            hook.remove()
 
 
 def _middle_and_width(losses: Tensor) -> tuple[Tensor, Tensor]:

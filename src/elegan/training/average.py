@@ -27,33 +27,35 @@ class Average:
         self.half_life_images = half_life_images
         self.ramp = ramp
         self.images = 0  # images seen at the last update
+        self._followed = game
+        self._parameters: tuple[list[Tensor], list[Tensor]] = [*self.game.parameters()], [*game.parameters()]
+        self._buffers = [*zip(self.game.buffers(), game.buffers(), strict=True)]
 
     @torch.no_grad()
-    def update(self, game: Game, unless: Tensor | None = None) -> None:
-        """Move towards `game`, which has seen `game.images`; waits until a twentieth of the half-life has passed.
+    def update(self, unless: Tensor | None = None) -> None:
+        """Move towards the game as it is now; waits until a twentieth of the half-life has passed.
 
         unless: a flag on the device; where it is 1, parameters and buffers stay as they are.
         """
-        self.game.step, self.game.images = game.step, game.images
-        self._follow(game, unless)
+        self.game.step, self.game.images = self._followed.step, self._followed.images
+        self._follow(self._followed.images, unless)
         self.game.before()  # gates stand where the images do, as they will after loading
 
-    def _follow(self, game: Game, unless: Tensor | None) -> None:
-        half_life = min(self.half_life_images, game.images * self.ramp)
-        passed = game.images - self.images
+    def _follow(self, images: int, unless: Tensor | None) -> None:
+        half_life = min(self.half_life_images, images * self.ramp)
+        passed = images - self.images
         if passed * UPDATES_PER_HALF_LIFE < half_life:
             return
         weight = 1 - 0.5 ** (passed / half_life) if half_life > 0 else 1.0
-        mine: list[Tensor] = [*self.game.parameters()]
-        its: list[Tensor] = [*game.parameters()]
-        buffers = [*zip(self.game.buffers(), game.buffers(), strict=True)]
+        mine, its = self._parameters
+        buffers = self._buffers
         if unless is not None:
             its = [torch.where(unless > 0, here, there) for here, there in zip(mine, its, strict=True)]
             buffers = [(here, torch.where(unless > 0, here, there)) for here, there in buffers]
         torch._foreach_lerp_(mine, its, weight)
         for here, there in buffers:
             here.copy_(there)
-        self.images = game.images
+        self.images = images
 
 
 @contextmanager

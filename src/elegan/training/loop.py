@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.linalg import vector_norm
 
 from elegan.data.batches import Batches
 from elegan.errors import DivergenceError, OptionError, nearest
@@ -164,12 +165,13 @@ class Loop:
         self.device = game.device
         self._buffers = list(game.buffers())
         self._fields = (*batches.spec, *batches.derived)
+        self._none = torch.zeros((), device=self.device)
         self._frozen_for = ""
         self._phase_name: str | None = None
+        self._moving: tuple[str, ...] = ()
         self._ill_average: Tensor | None = None
         self._wish: dict[str, Any] = {}
-        for name, value in self.state.changes.items():
-            self._apply(name, value)
+        self._apply(self.state.changes)
 
     # -- a step ---------------------------------------------------------------------------------------------------
 
@@ -190,17 +192,15 @@ class Loop:
             game.before()
         phase, started = phase_at(game, state.step)
         turns = phase.turns()
-        self._batches_per_step, self._runs = batches_per_step(turns), Counter[Any]()
-        if phase.name != self._phase_name:
-            self._enter(phase, turns, fresh=phase.fresh and started == state.step)
+        self._batches_per_step = batches_per_step(turns)
+        self._runs: Counter[Any] = Counter()
+        moving = tuple(turn.players for turn in turns)
+        if (phase.name, moving) != (self._phase_name, self._moving):
+            self._enter(phase, moving, fresh=phase.fresh and started == state.step)
         self.turns = [self._steered(turn) for turn in turns]
         self._moves: Counter[int] = Counter()
         self._numbers: dict[str, Tensor] = {}
-        if self._ill_average is None or state.step % AVERAGE_EVERY == 0:
-            self._ill_average = state.sound.broken_average()
-        self._ill = torch.maximum(state.sound.broken(), self._ill_average)
-        self._bad = torch.zeros((), device=self.device)
-        self._wishes = torch.zeros((), device=self.device)
+        self._ill, self._bad, self._wishes = self._broken(), self._none, self._none
         self._batch: dict[tuple[int, int], dict[str, Tensor]] = {}  # (number, shard) -> fields read so far
         self._published: dict[int, dict[str, Tensor]] = {shard: {} for shard in self.shards}
         return self.turns
@@ -212,12 +212,20 @@ class Loop:
         state.images += self.batches.batch * self._batches_per_step
         game.step, game.images = state.step, state.images
         ill = self._ill if self._ill.is_cuda or self._ill else None  # reading it costs nothing on a processor
-        state.average.update(game, unless=ill)
+        state.average.update(unless=ill)
         state.whole = True
         previous, report = state.report, Report({**self._numbers, "bad": self._bad, "wishes": self._wishes})
         state.report = report
         self._examine(previous, state.step - 1)
         return Event(state.step, state.images, self._phase_name or "", game, state, report, self.turns)
+
+    @torch.no_grad()
+    def _broken(self) -> Tensor:
+        """Whether something is not finite before a step: a flag on the device."""
+        sound = self.state.sound
+        if self._ill_average is None or self.state.step % AVERAGE_EVERY == 0:
+            self._ill_average = sound.broken_average()
+        return torch.maximum(sound.broken(), self._ill_average)
 
     def examine_last(self) -> None:
         """Look at the flags of the newest step too; reads are a step late until here."""
@@ -271,10 +279,11 @@ class Loop:
         if self.world.size > 1:
             terms = self._reduce(movers, terms)
         gradients = [p.grad for p in movers if p.grad is not None]
-        norm = torch.stack(torch._foreach_norm(gradients)).norm()
-        if turn.clip < float("inf"):
+        norm = vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        if turn.clip < math.inf:
             torch._foreach_mul_(gradients, (turn.clip / (norm + 1e-6)).clamp(max=1.0))
-        square = norm.clamp(max=turn.clip).square()  # moments hold squares, and these overflow first
+        steepest = norm if turn.clip == math.inf else norm.clamp(max=turn.clip)
+        square = steepest.square()  # moments hold squares, and these overflow first
         buffers = self.state.sound.buffers.values()
         bad = torch.maximum(not_finite([norm, square, *terms.values(), *buffers]), self._ill)
         skip = bad if turn.when is None else torch.maximum(bad, 1 - turn.when(terms).float())
@@ -346,20 +355,20 @@ class Loop:
     def _freeze_all_but(self, turn: Turn) -> list[Tensor]:
         movers = self.state.optim.movers(turn.players)
         if self._frozen_for != turn.players:
-            moving = set(movers)
-            for p in self.state.optim.names:
-                p.requires_grad_(p in moving)
+            moving = {id(p) for p in movers}
+            for p in self.state.sound.parameters:
+                p.requires_grad_(id(p) in moving)
             self._frozen_for = turn.players
         for p in movers:
             p.grad = None
         return movers
 
-    def _enter(self, phase: Phase, turns: list[Turn], *, fresh: bool) -> None:
-        """Enter a phase: its movers train, every other player is in eval mode."""
-        self._phase_name = phase.name
+    def _enter(self, phase: Phase, moving: tuple[str, ...], *, fresh: bool) -> None:
+        """Enter a phase, or go on in it with other movers: these train, every other player is in eval mode."""
+        self._phase_name, self._moving = phase.name, moving
         self.game.eval()
-        for turn in turns:
-            for name in turn.players.split():
+        for players in moving:
+            for name in players.split():
                 player(self.game, name).train()
         if fresh:
             self.state.optim.forget()
@@ -384,36 +393,46 @@ class Loop:
     # -- changes --------------------------------------------------------------------------------------------------
 
     def _grant(self, change: Change) -> None:
-        for name, value in change.items():
-            if name == "stop":
-                self.stopped = self.stopped or bool(value)
-            elif name != "rollback":
-                self._apply(name, value)
-                self.state.changes[name] = value
+        kept = {name: value for name, value in change.items() if name not in ("stop", "rollback")}
+        if kept:
+            self._apply(kept)
+            self.state.changes.update(kept)
+        self.stopped = self.stopped or bool(change.get("stop"))
         if "rollback" in change:  # with the other changes, which stay
             raise DivergenceError(f"step {self.state.step:,}: {change['rollback']}.")
 
-    def _apply(self, name: str, value: Any) -> None:
-        """Check a change and, if it names an option, set it; rates are put into the turns of each step."""
+    def _apply(self, changes: Change) -> None:
+        """Check changes and set those that name options, all or none; rates are put into the turns of each step."""
         game = self.game
-        rates = {f"{turn_name(turn)}.lr" for phase in game.phases() for turn in phase.turns()}
-        known = {n: Option(n, float, 0.0) for n in (*rates, "rates")}
-        known |= {o.name: o for o in of_callable(type(game).__init__)}
-        if name not in known:
-            raise ValueError(f"no change named {name!r}.{nearest(name, known)}")
-        value = check([known[name]], {name: tuple(value) if isinstance(value, list) else value}, game.name)[name]
-        if name in game.options:
-            before = getattr(game, name)
-            if isinstance(before, torch.nn.Module):
-                raise OptionError(f"{game.name} has made a part of itself of {name}: no change can set it any more.")
-            try:
-                setattr(game, name, value)
-                for phase in game.phases():
-                    phase.turns()
-            except (ValueError, ZeroDivisionError) as error:
-                setattr(game, name, before)
-                raise OptionError(f"{game.name} cannot go on with {name}={value!r}: {error}") from error
-            setattr(self.state.average.game, name, value)
+        known = self._changeable()
+        chosen = {}
+        for name, value in changes.items():
+            if name not in known:
+                raise ValueError(f"no change named {name!r}.{nearest(name, known)}")
+            value = tuple(value) if isinstance(value, list) else value
+            value = check([known[name]], {name: value}, game.name)[name]
+            if name in game.options:
+                if isinstance(getattr(game, name), torch.nn.Module):
+                    raise OptionError(f"{game.name} made a part of itself of {name}: no change can set it any more.")
+                chosen[name] = value
+        before = {name: getattr(game, name) for name in chosen}
+        try:
+            vars(game).update(chosen)
+            for phase in game.phases():
+                phase.turns()
+        except (ValueError, ZeroDivisionError) as error:
+            vars(game).update(before)
+            asked = ", ".join(f"{name}={value!r}" for name, value in chosen.items())
+            raise OptionError(f"{game.name} cannot go on with {asked}: {error}") from error
+        vars(self.state.average.game).update(chosen)
+
+    def _changeable(self) -> dict[str, Option]:
+        """What a change may name: options, and the rates of turns and of players, also of those that stand still."""
+        game = self.game
+        turns = {turn_name(turn) for phase in game.phases() for turn in phase.turns()}
+        players = {name for name, part in game.named_children() if next(part.parameters(), None) is not None}
+        rates = {name: Option(name, float, 0.0) for name in (*(f"{who}.lr" for who in turns | players), "rates")}
+        return rates | {option.name: option for option in of_callable(type(game).__init__)}
 
     def _steered(self, turn: Turn) -> Turn:
         changes = self.state.changes

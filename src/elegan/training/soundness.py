@@ -21,23 +21,22 @@ class Sound:
 
     def __init__(self, game: Game, average: Average, optim: Optimisers):
         self.optim, self.buffers = optim, finite_buffers(game)
+        self.parameters = list(optim.names)
         self.average = {f"average of {n}": p for n, p in average.game.named_parameters()}
         self.averaged_buffers = {f"average of {n}": b for n, b in finite_buffers(average.game).items()}
 
-    @torch.no_grad()
     def broken(self) -> Tensor:
         """Whether some parameter, moment or buffer is not finite: 1.0 or 0.0, a flag on the device."""
-        squared: list[Tensor] = [*self.optim.names]
-        others = [*self.buffers.values()]
-        for name, moment in self.optim.kept():
-            (others if name in NOT_SQUARED else squared).append(moment)
+        kept = self.optim.kept()
+        squared = [*self.parameters, *(moment for name, moment in kept if name not in NOT_SQUARED)]
+        others = [*self.buffers.values(), *(moment for name, moment in kept if name in NOT_SQUARED)]
         return not_finite([largest_square(squared), *others])
 
-    @torch.no_grad()
     def broken_average(self) -> Tensor:
         """The same of the average."""
         return not_finite([largest_square(self.average.values()), *self.averaged_buffers.values()])
 
+    @torch.no_grad()
     def holds(self) -> bool:
         """Whether all of it is finite. Waits for the device."""
         return not (self.broken() or self.broken_average())
@@ -60,10 +59,10 @@ def finite_buffers(game: Game) -> dict[str, Tensor]:
     return {name: b for name, b in named.items() if b.isfinite().all()}
 
 
-@torch.no_grad()
 def not_finite(tensors: Iterable[Tensor]) -> Tensor:
     """Whether some number of some tensors, or their sum, is infinite or none: 1.0 or 0.0, on their device."""
-    return (~torch.stack([t.sum() if t.ndim else t for t in tensors]).isfinite().all()).float()
+    numbers = torch.stack([t.sum() if t.ndim else t for t in tensors])
+    return (numbers - numbers).sum().isnan().float()  # 0 of what is finite, and no number of all else
 
 
 def largest_square(tensors: Iterable[Tensor]) -> Tensor:

@@ -22,7 +22,7 @@ def phase_at(game: Game, step: int) -> tuple[Phase, int]:
 
 def batches_per_step(turns: Iterable[Turn]) -> int:
     """Batches one step reads: as many as the loss that runs most often makes runs."""
-    runs = Counter[Any]()
+    runs: Counter[Any] = Counter()
     for turn in turns:
         runs[turn.loss] += turn.repeat
     return max(runs.values())

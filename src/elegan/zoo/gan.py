@@ -1,9 +1,11 @@
 """The generative adversarial network as it was first written down, on fully connected layers.
 
 Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville and Bengio, 2014, arXiv:1406.2661.
-Takes images and vectors of any shape. The presets `mlp`, `mlp-bn` and `conv` are the nets that tutorials teach. Options
-are one-sided label smoothing (Salimans et al., 2016, 1606.03498, section 3.4), noise on what the judge sees (Sønderby
-et al., 2016, 1610.04490) and two rates (Heusel et al., 2017, 1706.08500).
+Takes images and vectors of any shape. The presets `mlp`, `mlp-bn` and `conv` are the nets that tutorials teach;
+`gan-lab` has the sizes, the noise and the optimiser that GAN Lab begins with (Kahng et al., 2018, 1809.01587), `lab` is
+what this package's own lab begins with. Options are one-sided label smoothing (Salimans et al., 2016, 1606.03498,
+section 3.4), noise on what the judge sees (Sønderby et al., 2016, 1610.04490) and two rates (Heusel et al., 2017,
+1706.08500). A player of 0 moves a step stands still.
 
     elegan train gan digits --preset mlp
     elegan train gan ring
@@ -15,7 +17,8 @@ import torch
 from torch import nn
 
 from elegan.augment import Augment, instance_noise
-from elegan.game import Adam, Game, Turn, cosine
+from elegan.errors import OptionError
+from elegan.game import SGD, Adam, Game, Optim, Turn, cosine
 from elegan.losses import LOSSES, minimax_judge
 from elegan.nn.conv import pyramid
 from elegan.nn.mlp import MLPGenerator, MLPJudge
@@ -30,13 +33,15 @@ class GAN(Game):
         spec,
         *,
         z_dim: int = 100,                             # noise dimensions
+        prior: Literal["normal", "uniform"] = "normal",  # the noise: N(0, 1), or uniform on [-1, 1]
         widths: tuple[int, ...] = (256, 512, 1024),   # units of the generator's hidden layers
         judge_widths: tuple[int, ...] = (512, 256),   # units of the judge's hidden layers
         net: Literal["mlp", "conv"] = "mlp",          # the generator: fully connected, or upsampling convolutions
         norm: bool = False,                           # BatchNorm in the generator
         dropout: float = 0.0,                         # share of judge units dropped
         loss: Literal["minimax", "non-saturating", "least-squares", "hinge"] = "non-saturating",  # adversarial loss
-        k: int = 1,                                   # judge moves per generator move
+        k: int = 1,                                   # judge moves a step; 0: it stands still
+        generator_k: int = 1,                         # generator moves a step, after the judge's; 0: it stands still
         smooth: float = 0.0,                          # the judge is to say 1 − smooth of real samples
         instance_noise: float = 0.0,                  # deviation of noise on what the judge sees, at first
         noise_images: int = 500_000,                  # images over which that noise falls to nothing; 0 keeps it
@@ -46,6 +51,8 @@ class GAN(Game):
         judge_lr: float | None = None,                # the judge's learning rate; none is lr
         decay: float = 1.0,                           # part of γ and of the rates that is left after decay_images
         decay_images: int = 1_000_000,                # images over which they fall, by a cosine
+        optim: Literal["adam", "sgd"] = "adam",       # optimiser
+        judge_optim: Literal["adam", "sgd"] | None = None,  # the judge's optimiser; none is optim
         beta1: float = 0.5,                           # first moment of Adam
     ):  # fmt: skip
         super().__init__(spec)
@@ -64,12 +71,22 @@ class GAN(Game):
             raise ValueError(f"smooth must be below 1, not {self.smooth}")
         if self.smooth and self.loss not in ("minimax", "non-saturating"):
             raise ValueError(f"smooth is for the losses minimax and non-saturating, not {self.loss}")
+        if not self.k and not self.generator_k:
+            raise ValueError("k and generator_k are both 0: nobody would move")
         judge_lr = self.lr if self.judge_lr is None else self.judge_lr
-        judge, generator = (Adam(self.left() * lr, betas=(self.beta1, 0.999)) for lr in (judge_lr, self.lr))
-        return [
-            Turn("D", self.d_loss, repeat=self.k, then=self.augment.following(self.images), optim=judge),
-            Turn("G", self.g_loss, optim=generator),
-        ]
+        judge, generator = self.record(self.judge_optim or self.optim, judge_lr), self.record(self.optim, self.lr)
+        turns = []
+        if self.k:
+            then = self.augment.following(self.images)
+            turns.append(Turn("D", self.d_loss, repeat=self.k, then=then, optim=judge))
+        if self.generator_k:
+            turns.append(Turn("G", self.g_loss, repeat=self.generator_k, optim=generator))
+        return turns
+
+    def record(self, optim: str, lr: float) -> Optim:
+        """An optimiser with what is left of a rate."""
+        rate = self.left() * lr
+        return SGD(rate) if optim == "sgd" else Adam(rate, betas=(self.beta1, 0.999))
 
     def left(self) -> float:
         """The part of the rates and of γ that is left by now."""
@@ -95,6 +112,13 @@ class GAN(Game):
         """What the judge is shown of x: augmented, with noise whose deviation falls linearly to nothing."""
         left = max(0.0, 1 - self.images / self.noise_images) if self.noise_images else 1.0
         return instance_noise(self.augment(x), self.instance_noise * left)
+
+    def noise(self, n, truncation=None):  # (n, z_dim)
+        if self.prior == "normal":
+            return super().noise(n, truncation)
+        if truncation is not None:
+            raise OptionError("--truncation cuts a normal prior off; this gan draws uniform noise, which has ends.")
+        return torch.rand(n, self.z_dim, device=self.device) * 2 - 1
 
     def sample(self, n, *, truncation: float | None = None):  # cut the noise off at this many deviations
         return self.G(self.noise(n, truncation))
@@ -123,6 +147,11 @@ presets = {
     "stable": dict(
         z_dim=2, widths=(128, 128), judge_widths=(128, 128), gamma=0.1, lr=1.5e-3, decay=0.01, decay_images=8_000_000,
         batch=128, steps=64_000,
+    ),
+    "gan-lab": dict(z_dim=2, prior="uniform", widths=(10,), judge_widths=(9, 9), optim="sgd", lr=0.1, batch=150),
+    "lab": dict(
+        z_dim=2, widths=(32, 32, 32), judge_widths=(32, 32, 32), gamma=0.05, lr=3e-3, decay=0.01,
+        decay_images=3_650_000, batch=128, steps=30_000,
     ),
     "tiny": dict(z_dim=4, widths=(8,), judge_widths=(8,), norm=True, dropout=0.1),
 }  # fmt: skip

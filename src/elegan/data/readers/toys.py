@@ -1,6 +1,6 @@
 """Toys: distributions in the plane whose truth is known, so that what a game learns can be seen and measured.
 
-`ring` and `grid` keep their centres and deviation in the field's `about`: `{"modes": [[x, y], …], "sigma": 0.01}`.
+Mixtures of Gaussians keep centres and deviation in the field's `about`: `{"modes": [[x, y], …], "sigma": 0.01}`.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,14 @@ SEED = {"train": 2_000, "test": 2_001}
 
 RING = tuple((np.cos(turn), np.sin(turn)) for turn in np.arange(8) * np.pi / 4)
 GRID = tuple((x, y) for x in (-4.0, -2.0, 0.0, 2.0, 4.0) for y in (-4.0, -2.0, 0.0, 2.0, 4.0))
-MODES = {"ring": (RING, 0.01), "grid": (GRID, 0.05)}  # name -> centres, deviation
+TWO = ((-0.7, -0.5), (0.7, 0.5))
+THREE = tuple((np.cos(turn), np.sin(turn)) for turn in np.pi / 2 + np.arange(3) * 2 * np.pi / 3)
+MODES = {  # name -> centres, deviation
+    "ring": (RING, 0.01),
+    "grid": (GRID, 0.05),
+    "two": (TWO, 0.15),
+    "three": (THREE, 0.12),
+}
 
 
 def spiral(draw: RandomState, n: int) -> np.ndarray:
@@ -55,6 +62,8 @@ DRAWS: dict[str, Callable[[RandomState, int], np.ndarray]] = {
 ABOUT = {
     "ring": "60,000 points in the plane: 8 Gaussians on a circle of radius 1, deviation 0.01",
     "grid": "60,000 points in the plane: 25 Gaussians on a grid of step 2, deviation 0.05",
+    "two": "60,000 points in the plane: 2 Gaussians, deviation 0.15",
+    "three": "60,000 points in the plane: 3 Gaussians on a circle of radius 1, deviation 0.12, that hardly touch",
     "spiral": "60,000 points in the plane: one arm of two turns",
     "moons": "60,000 points in the plane: two interleaved half circles",
     "line": "60,000 points in the plane: a segment without area",
