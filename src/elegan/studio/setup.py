@@ -80,7 +80,7 @@ class Bench(Checked):
     options: Annotated[dict[Name, Value], Field(max_length=80)] = {}
 
 
-DEFAULT = Bench(game="gan", preset="stable")
+DEFAULT = Bench(game="gan", preset="lab")
 
 
 class Setup(Checked):
