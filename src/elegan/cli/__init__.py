@@ -24,6 +24,7 @@ VERBS = {
     "convert": "take the weights out of model files of other programs, running nothing of them",
     "data": "list, inspect, clean or prepare data; show what augmentation does",
     "zoo": "list the games, or show one",
+    "studio": "open the lab in a browser: see two networks fight",
     "doctor": "say what this machine is and what elegan would use of it",
 }
 
