@@ -17,6 +17,7 @@ demo: .venv/.installed
 	$(BIN)/elegan train
 
 test: .venv/.installed-dev .venv/.browser $(PAGE)
+	sh page.sh test
 	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) tests
 
 check: .venv/.installed-dev

@@ -1,6 +1,6 @@
 #!/bin/sh
-# page.sh: builds the lab's page, src/elegan/studio/page, from src/elegan/studio/web. Needs Node.js of 20.19 or more; where
-# there is none, .venv/ gets one from a wheel.
+# page.sh [test]: builds the lab's page, src/elegan/studio/page, from src/elegan/studio/web, or tests these sources. Needs
+# Node.js of 20.19 or more; where there is none, .venv/ gets one from a wheel.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 web=$here/src/elegan/studio/web
@@ -20,5 +20,8 @@ if ! new_enough node; then
     PATH=$venv/bin:$PATH
 fi
 cd "$web"
-npm ci --no-audit --no-fund --loglevel=error
-npm run --silent build
+[ node_modules -nt package-lock.json ] || npm ci --no-audit --no-fund --loglevel=error
+case ${1:-build} in
+    build) npm run --silent build ;;
+    test) npm run --silent check && npm test --silent ;;
+esac

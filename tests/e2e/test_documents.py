@@ -115,7 +115,9 @@ def save_game(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 
 def cut_short(tokens: list[str]) -> list[str]:
-    """The same command, small: few steps, small batches and pictures."""
+    """The same command, small: few steps, small batches and pictures; of one that goes on until Ctrl-C, its help."""
+    if tokens[0] == "studio":
+        return [*tokens, "--help"]
     if "--help" in tokens or tokens[0] not in ("train", "resume", "sample"):
         return tokens
     if tokens[0] == "train":

@@ -372,6 +372,20 @@ def test_a_trained_start_of_the_lab_is_what_training_gives(tmp_path, monkeypatch
         module.make("two", tmp_path, steps=4)
 
 
+@pytest.mark.process
+def test_the_lab_is_measured_in_a_browser(tmp_path):
+    program("benchmarks/lab.py").main(["--seconds", "2", "--only", "drawing", "cost", "--out", str(tmp_path / "told")])
+    told = json.loads((tmp_path / "told").read_text())
+    assert told["page_bytes_gzip"] < 300_000
+    assert 0 < told["ready_s"] < 60
+    assert 0 < told["usable_s"] <= told["first_frame_s"] < 60
+    assert told["drawing"]["shapes"]["0/surface"] == [64, 64]
+    assert told["drawing"]["shapes"]["0/arrows"] == [1_024, 2]
+    assert told["drawing"]["frames_drawn_per_s"] > 1
+    assert told["drawing"]["rounds_per_s"] > 10
+    assert told["cost_of_drawing"]["with"] > 10
+
+
 @pytest.mark.parametrize("kind", ["transient", "persistent", "hopeless"])
 def test_poisoned_trainings_are_counted(kind, monkeypatch, capsys):
     module = program("benchmarks/poison.py")

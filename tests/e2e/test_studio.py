@@ -19,6 +19,7 @@ from tests.browser import FLAGS, WATCH, Studio, chromium, studio, wait
 pytestmark = pytest.mark.process
 WEB = Path(__file__).parents[2] / "src" / "elegan" / "studio" / "web"
 SECONDS = 30_000  # milliseconds that anything may take on a crowded machine
+PICTURES = os.environ.get("ELEGAN_PICTURES")
 SMALL = {"benches": [{"game": "gan", "preset": "gan-lab"}]}
 
 
@@ -92,11 +93,15 @@ def button(page: Page, name: str):
     return page.get_by_role("button", name=name, exact=True)
 
 
-def picture(page: Page, name: str, **settings) -> None:
-    """A picture of the page, for the documentation where that is asked for."""
-    folder = os.environ.get("ELEGAN_PICTURES")
-    if folder:
-        page.screenshot(path=Path(folder) / name, **settings)
+def picture(page: Page, name: str, first: str = "") -> None:
+    """A picture of the page, where the documentation's are asked for; what is to hold of the newest frame first."""
+    if PICTURES:
+        if first:
+            button(page, "Play").click()
+            until(page, first)
+            button(page, "Pause").click()
+        page.wait_for_timeout(500)  # what moves has come to rest
+        page.screenshot(path=Path(PICTURES) / name)
 
 
 def pixels(page: Page) -> str:
@@ -114,7 +119,7 @@ def test_the_ring_is_learnt(visit):
     button(page, "Pause").click()
     expect(page.get_by_label("How it stands")).to_contain_text("8/8")
     expect(page.locator(".charts canvas").first).to_be_visible()
-    picture(page, "lab.png")
+    picture(page, "lab.png", first="f.measures.quality > 0.85")
 
 
 @pytest.mark.parametrize(("name", "player"), [("Judge", "D"), ("Generator", "G")])
@@ -293,7 +298,6 @@ def test_a_job_that_is_killed_says_so_and_starts_again(visit, server):
         os.kill(child, signal.SIGKILL)
     alert = page.get_by_role("alert").filter(has_text="The process that trains is gone")
     expect(alert).to_be_visible()
-    picture(page, "lab-killed.png")
     slider = page.get_by_label("Round of the recording")
     slider.evaluate("(e, v) => { e.value = v; e.dispatchEvent(new Event('input', {bubbles: true})) }", "20")
     expect(page.get_by_text(re.compile(r"Round \d+ of"))).to_be_visible()
@@ -328,7 +332,7 @@ def test_two_games_fight_side_by_side_in_lockstep(visit):
     assert found["0/fake"] != found["1/fake"]
     assert len(json.loads(spelled(page)["json"])["benches"]) == 2
     assert len(spelled(page)["commands"]) == 2
-    picture(page, "lab-two.png")
+    picture(page, "lab-two.png", first="f.step > 1500")
 
 
 def test_a_link_restores_the_lab(visit, server):
