@@ -178,12 +178,16 @@ def test_rates_and_options_change_while_it_trains(visit):
     field.fill("3")
     field.press("Tab")
     page.get_by_label("Loss", exact=True).select_option("least-squares")
+    rates = page.get_by_role("group", name=re.compile("Learning rates now"))
+    rates.get_by_label("D", exact=True).fill("0.025")
+    rates.get_by_label("D", exact=True).press("Tab")
     page.wait_for_timeout(500)
     until(page, "f.step > 60")
     said = page.get_by_label("Notices").all_inner_texts()
     assert not [text for text in said if text.strip()], "nothing was refused"
     page.reload()
     ready(page)
+    expect(rates.get_by_label("D", exact=True)).to_have_value("0.025")
     expect(page.get_by_label("Judge moves a round")).to_have_value("3")
     expect(page.get_by_label("Loss", exact=True)).to_have_value("least-squares")
     assert re.search(r"k = 3 of game 1 after \d+, loss = least-squares of game 1 after", spelled(page)["note"])
@@ -220,6 +224,28 @@ def test_what_is_drawn_by_hand_is_learnt(visit):
     picture(page, "lab-drawn.png")
 
 
+def test_points_from_text_and_formulas_are_learnt(visit):
+    page = visit(SMALL)
+    page.get_by_role("tab", name="CSV").click()
+    panel = page.get_by_role("tabpanel")
+    panel.get_by_label("Points, one a line").fill("x;y\n" + "\n".join(f"{k / 10};{k % 3}" for k in range(300)))
+    panel.get_by_role("button", name="Train on this").click()
+    expect(page.get_by_text("Open now: 300 points")).to_be_visible()
+    page.get_by_role("tab", name="Equation").click()
+    panel.get_by_role("button", name="rose").click()
+    panel.get_by_role("button", name="Train on this").click()
+    expect(page.get_by_text("Open now: 10,000 points")).to_be_visible()
+    button(page, "Round").click()
+    until(page, "f.step === 1 && f.measures.js !== null")
+
+
+def test_a_trained_start_is_there_at_once(visit):
+    page = visit()
+    page.get_by_label("Pre-trained start").check()
+    button(page, "Restart").first.click()
+    until(page, "f.measures?.modes === 8 && f.measures.quality > 0.85 && f.measures.js < 0.06")
+
+
 @pytest.mark.parametrize(
     ("tab", "fields", "said"),
     [
@@ -236,6 +262,37 @@ def test_data_that_does_not_parse_is_refused_where_it_stands(visit, tab, fields,
     expect(panel.get_by_role("alert")).to_contain_text(said)
     button(page, "Round").click()
     until(page, "f.step === 1")
+
+
+# ---- what it says of itself
+
+
+def test_a_collapse_is_said_in_words_with_its_cure(visit):
+    options = {"loss": "minimax", "gamma": 0.0, "k": 5, "judge_lr": 0.015}
+    page = visit({"benches": [{"game": "gan", "preset": "lab", "options": options}]})
+    tell(page, do="play", until=3_000)
+    alert = page.get_by_role("alert").filter(has_text="Remedy:")
+    expect(alert.first).to_be_visible(timeout=SECONDS)
+    assert len(alert.first.inner_text()) > 60
+
+
+def test_the_duality_gap_is_measured_when_asked_for(visit):
+    page = visit(SMALL)
+    button(page, "Measure the duality gap").click()
+    expect(page.get_by_text("Duality gap of game 1:")).to_be_visible(timeout=SECONDS)
+
+
+def test_the_generator_shows_how_noise_becomes_samples(visit):
+    page = visit(SMALL)
+    generator = page.get_by_role("button", name="Generator G: watch noise become samples")
+    generator.hover()
+    expect(page.locator(".morph canvas")).to_be_visible()
+    canvas = page.locator(".morph canvas")
+    first = canvas.evaluate("c => c.toDataURL()")
+    page.wait_for_timeout(700)
+    assert canvas.evaluate("c => c.toDataURL()") != first, "it moves"
+    page.mouse.move(5, 5)
+    expect(page.locator(".morph")).to_have_count(0)
 
 
 # ---- time
@@ -373,6 +430,25 @@ def test_what_is_saved_is_a_run(visit, server, tmp_path):
     dialog.get_by_role("button", name=re.compile(name)).first.click()
     dialog.get_by_role("button", name="Open in the lab").click()
     until(page, "f.step === 30")
+
+
+def test_any_run_is_looked_at_again(visit, server):
+    """One that the command line made: its pictures under a slider, its curves; and it opens in the lab."""
+    command = [sys.executable, "-m", "elegan", "train", "gan", "ring", "--steps", "60", "--out"]
+    subprocess.run([*command, str(server.runs / "by-hand")], check=True, capture_output=True)
+    page = visit(SMALL)
+    button(page, "Load").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_role("button", name=re.compile("by-hand")).click()
+    slider = dialog.get_by_label("Which picture")
+    slider.evaluate("(e) => { e.value = e.max; e.dispatchEvent(new Event('input', {bubbles: true})) }")
+    shown = dialog.get_by_alt_text("Samples at step 60")
+    expect(shown).to_be_visible()
+    assert shown.evaluate("i => i.decode().then(() => i.naturalWidth)") > 100
+    expect(dialog.locator(".uplot, canvas").first).to_be_visible()
+    dialog.get_by_role("button", name="Open in the lab").click()
+    until(page, "f.step === 60")
+    assert spelled(page)["commands"][0].startswith("elegan train gan ring")
 
 
 def test_the_command_is_spelled(visit):
