@@ -31,10 +31,10 @@ os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import numpy as np
 import torch
-import torch._dynamo  # which the first optimiser would import, in every child anew
 
 from elegan import api
 from elegan.run import events, saving
+from elegan.training.loop import Event
 
 EVERY = (0.0, 0.0, 0.03, 0.1)  # seconds between two saves of a child
 EARLY, LATE = 0.5, 0.03  # seconds, the latest instant to die: after a child's birth, after its steps
@@ -143,7 +143,7 @@ def images(path: Path) -> None:
     np.savez(path, real=noise + (label * 40).astype(np.uint8)[:, None, None], label=label)
 
 
-def note(event: events.Event) -> None:
+def note(event: Event) -> None:
     made = struct.unpack("qq", MADE)[1]
     MADE[:] = struct.pack("qq", event.step, made + 1)
 

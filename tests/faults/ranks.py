@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-WARM = (  # the first optimiser needs torch._dynamo
-    "torch.distributed", "torch._dynamo", "elegan.api", "elegan.cli.progress", "elegan.cli.resume", "elegan.cli.train",
+WARM = (
+    "torch.distributed", "elegan.api", "elegan.cli.progress", "elegan.cli.resume", "elegan.cli.train",
 )  # fmt: skip
 PATIENCE = 60  # seconds; what takes longer hangs, and is killed
 HUNG = 98  # the exit code of what was killed for it

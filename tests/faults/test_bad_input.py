@@ -130,7 +130,7 @@ def test_values(cli, small, flags, words):
 
 GAMES = [
     (["wgan-gp", "SMALL", "--n-critic", "0"], 2, ["n_critic=0"]),
-    (["gan", "SMALL", "-k", "0"], 2, ["k=0"]),
+    (["gan", "SMALL", "-k", "0", "--generator-k", "0"], 2, ["k=0", "nobody would move"]),
     (["gan", "SMALL", "--widths", "8,x"], 2, ["--widths", "'8,x'"]),
     (["gan", "SMALL", "--widths", "8,-2"], 2, ["--widths", "-2"]),
     (["gan", "SMALL", "--z-dim", "0"], 2, ["z_dim=0", "must be 1 or more"]),

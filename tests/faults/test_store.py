@@ -94,13 +94,15 @@ def beside(out: Path) -> list[str]:
 
 
 def test_a_packing_killed_at_random_instants_ends_as_if_it_never_was(photos, tmp_path):
-    """SIGKILL, twice in each of eleven packings."""
+    """SIGKILL, twice in each of eleven packings; in more where a busy machine let too few of them fall midway."""
     want = undisturbed(photos, tmp_path / "want")
     begun = time.monotonic()
     assert ended(forked(packing(photos, tmp_path / "timed"))) == 0
     seconds = time.monotonic() - begun
     draw, midway = random.Random(time.time_ns()), 0
-    for trial in range(11):
+    for trial in range(44):
+        if trial >= 11 and midway > 2:
+            break
         out = tmp_path / f"{trial}"
         for _ in range(2):
             child = forked(packing(photos, out))
@@ -113,7 +115,7 @@ def test_a_packing_killed_at_random_instants_ends_as_if_it_never_was(photos, tmp
         assert everything(out) == want
         if (tmp_path / f".{trial}.part").exists():  # killed after all was done, before it was swept up
             assert store.reads(out)
-    assert midway > 2, "most fell before or after; try again"
+    assert midway > 2, "most fell before or after"
 
 
 CALLS = ("fsync", "replace", "rename")
