@@ -3,12 +3,14 @@
 With ELEGAN_PICTURES=docs/images the pictures of the documentation are made anew.
 """
 
+import base64
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
@@ -561,6 +563,54 @@ def test_the_tour_goes_to_its_end(visit):
         tour.get_by_role("button", name="Done" if number == of else "Next", exact=True).click()
     assert len(titles) == of
     expect(tour).to_have_count(0)
+
+
+def test_the_tour_leaves_the_lab_as_it_was(visit, server):
+    page = visit({**SMALL, "seed": 5})
+    tell(page, do="play", until=80)
+    until(page, "f.step === 80")
+    page.get_by_label("Seed").fill("9")  # typed, and not yet opened
+    button(page, "Tour").click()
+    tour = page.get_by_role("dialog")
+    expect(tour).to_contain_text("1 of ")
+    until(page, "f.step === 0")
+    assert len(server.client.get("/api/labs").json()) == 2
+    page.keyboard.press("Escape")
+    expect(tour).to_have_count(0)
+    until(page, "f.step === 80")
+    expect(page.get_by_label("Seed")).to_have_value("9")
+    (left,) = server.client.get("/api/labs").json()
+    assert left["setup"]["seed"] == 5
+
+
+def test_a_game_that_diverged_starts_again_with_another_rate(visit):
+    page = visit({"benches": [{"game": "gan", "preset": "gan-lab", "options": {"lr": 1e9, "loss": "least-squares"}}]})
+    button(page, "Play").click()
+    alert = page.get_by_role("alert").filter(has_text="This game trains no more")
+    expect(alert).to_be_visible(timeout=SECONDS)
+    page.get_by_label("Learning rate", exact=True).fill("0.05")
+    page.get_by_label("Learning rate", exact=True).press("Tab")
+    alert.get_by_role("button", name="Restart").click()
+    expect(alert).to_have_count(0)
+    tell(page, do="play", until=100)
+    until(page, "f.step === 100 && f.measures.step === 100")
+
+
+def test_a_link_that_is_refused_says_so_and_opens_the_default(visit, server):
+    page = visit(SMALL)
+    shared = json.dumps({"setup": {"seed": "no"}, "layers": {}, "average": True}).encode()
+    packed = zlib.compressobj(wbits=-15)
+    packed = packed.compress(shared) + packed.flush()
+    link = f"{server.base}/#lab={base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
+    page.close()
+    server.close_labs()
+    other = visit()
+    other.evaluate("sessionStorage.clear()")
+    server.close_labs()
+    other.goto("about:blank")
+    other.goto(link)
+    ready(other)
+    expect(other.get_by_label("Notices")).to_contain_text("the setup does not read: seed")
 
 
 def test_without_the_link_one_is_told_what_to_do(server, browser):

@@ -30,7 +30,8 @@ from pathlib import Path
 from elegan.studio.server import app, connections, exports, guard, jobs, labs, recording, serve
 root, page, before, *command = sys.argv[1:]
 exec(before)
-serve.serve("127.0.0.1", 0, Path(root), ready=lambda link: print(link, flush=True), command=command, page=Path(page))
+told = lambda link, once: print(link, once, flush=True)
+serve.serve("127.0.0.1", 0, Path(root), ready=told, command=command, page=Path(page))
 assert "torch" not in sys.modules, "the server imports torch"
 """
 PAGE = "<!doctype html><title>a page</title>"
@@ -38,10 +39,11 @@ PAGE = "<!doctype html><title>a page</title>"
 
 @dataclass
 class Studio:
-    """A server that runs. link: as it is printed, with the token."""
+    """A server that runs. link: as it is printed, with the token. once: as its own browser gets it."""
 
     process: subprocess.Popen
     link: str
+    once: str
     root: Path
 
     @property
@@ -55,6 +57,10 @@ class Studio:
     @property
     def token(self) -> str:
         return self.link.partition("token=")[2]
+
+    @property
+    def ticket(self) -> str:
+        return self.once.partition("token=")[2]
 
     @property
     def cookie(self) -> str:
@@ -128,9 +134,9 @@ def studio(
         cwd=Path(__file__).parents[2],
     )  # fmt: skip
     try:
-        link = process.stdout.readline().strip()
+        link, _, once = process.stdout.readline().strip().partition(" ")
         assert link.startswith("http://"), (folder / "said.txt").read_text()
-        yield Studio(process, link, folder / "runs")
+        yield Studio(process, link, once, folder / "runs")
     finally:
         process.kill()
         process.wait()

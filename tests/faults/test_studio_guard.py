@@ -227,6 +227,22 @@ def test_the_link_gives_a_cookie_once_and_takes_the_token_out_of_the_address(hou
     assert status(house.raw(request(house, "POST", f"/?token={house.token}", Cookie=None))) == 401
 
 
+def test_the_ticket_for_our_own_browser_is_good_once(house):
+    """Everybody on the machine may read the command line that a browser is started with."""
+    path = f"/?token={house.ticket}"
+    entered = house.raw(request(house, path=path, Cookie=None, Origin=None))
+    assert status(entered) == 303
+    assert house.ticket.encode() not in entered
+    assert status(house.raw(request(house, path=path, Cookie=None, Origin=None))) == 401
+    assert status(house.raw(request(house, Cookie=f"{house.cookie.partition('=')[0]}={house.ticket}"))) == 401
+
+
+@pytest.mark.parametrize("number", ["9" * 5_000, "-1", "1e3", "٣"])
+def test_numbers_of_the_path_that_are_none(house, lab, number):
+    with house.client() as client:
+        assert client.get(f"/api/labs/{lab}/frames/{number}").status_code == 404
+
+
 def test_tokens_are_long_and_made_anew(tmp_path, house):
     assert len(house.token) >= 43  # 32 bytes
     with studio(tmp_path) as other:

@@ -114,12 +114,22 @@ def test_a_setup_that_does_not_open_leaves_no_lab(house, game, status, said):
 
 
 def test_four_labs_and_no_more(house):
+    """While somebody looks at each; else the oldest that nobody looks at makes room."""
     labs = [house.lab() for _ in range(4)]
-    with house.client() as client:
+    with house.client() as client, contextlib.ExitStack() as looking:
+        for lab in labs:
+            heard(looking.enter_context(house.stream(lab)), "opened")
         answer = client.post("/api/labs", json={})
         assert (answer.status_code, "close one" in answer.json()["error"]) == (429, True)
         client.delete(f"/api/labs/{labs[0]}")
         assert client.post("/api/labs", json={}).status_code == 200
+        looking.close()
+        end = time.monotonic() + 10
+        while client.post("/api/labs", json={}).status_code != 200:
+            assert time.monotonic() < end
+        left = {lab["id"] for lab in client.get("/api/labs").json()}
+        assert len(left) == 4
+        assert labs[1] not in left
     assert len({*labs}) == 4
     assert all(len(lab) >= 12 for lab in labs)
 

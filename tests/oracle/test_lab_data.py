@@ -191,7 +191,7 @@ def test_measures_are_those_of_the_house_where_modes_are_known(name, spoilt):
     points = {"test": points, "half": points[points[:, 0] > 0], "far": points * 3}[spoilt]
     expected, found = (
         divergence(points, modes, sigma),
-        Measuring(read(Preset(name=name)), Grid.of_modes(np.array(modes), sigma))(points),
+        Measuring(read(Preset(name=name)), Grid.of_modes(np.array(modes), sigma))(points, 0),
     )
     assert found["kl"] == pytest.approx(expected.kl.value, rel=1e-6, abs=1e-9)
     assert found["js"] == pytest.approx(expected.js.value, rel=1e-6, abs=1e-9)
@@ -204,10 +204,10 @@ def test_the_data_itself_is_no_way_from_the_truth(name):
     points = read(Preset(name=name))
     measuring = Measuring(points, Grid.of(points))
     assert measuring.grid.truth.sum() == pytest.approx(1)
-    found = measuring(open_data(name, split="test").arrays["real"])
+    found = measuring(open_data(name, split="test").arrays["real"], 0)
     cells = int((measuring.grid.truth > 1e-5).sum())
     assert 0 <= found["js"] < 1.3 * cells / (8 * 10_000) + 3e-4
-    half = measuring(open_data(name, split="test").arrays["real"][:5_000])
+    half = measuring(open_data(name, split="test").arrays["real"][:5_000], 50)
     assert half["js"] < 2.5 * found["js"] + 1e-3, "a matter of how many, not of which"
 
 
@@ -221,8 +221,8 @@ def test_measures_of_a_drawing_are_of_its_density():
     ]
     assert np.allclose(grid.truth[:-1], np.mean(masses, 0).ravel(), atol=1e-12)
     drawn = points.source.arrays["real"]
-    assert Measuring(points, grid)(drawn)["js"] < 0.005
-    assert Measuring(points, grid)(drawn)["modes"] is None, "places of a brush are no modes"
+    assert Measuring(points, grid)(drawn, 0)["js"] < 0.005
+    assert Measuring(points, grid)(drawn, 0)["modes"] is None, "places of a brush are no modes"
 
 
 def test_every_point_counts_also_one_outside():
@@ -240,15 +240,15 @@ def test_numbers_that_are_none_are_left_out_of_measures():
     points = read(Preset())
     measuring = Measuring(points, Grid.of(points))
     drawn = open_data("ring").arrays["real"][:1_000].copy()
-    expected = measuring(drawn[:900])
+    expected = measuring(drawn[:900], 0)
     drawn[900:] = np.nan
-    assert measuring(drawn) == expected
-    assert measuring(np.full((5, 2), np.inf))["js"] is None
+    assert measuring(drawn, 50) == expected
+    assert measuring(np.full((5, 2), np.inf), 100)["js"] is None
 
 
 def of_modes(measuring: Measuring, count: int) -> str:
     centres = np.array(toys.MODES["ring"][0])[:count]
-    measuring(np.repeat(centres, 10, 0) if count else np.full((9, 2), 9.0))
+    measuring(np.repeat(centres, 10, 0) if count else np.full((9, 2), 9.0), measuring.next)
     return measuring.lost()
 
 
@@ -261,6 +261,23 @@ def test_lost_modes_are_said_in_words_once_they_stay_lost():
     assert said == "the generator has lost modes: it draws 3 of 8, and falling, and it drew 8 before"
     assert "falling" not in [of_modes(measuring, 3) for _ in range(LASTING)][-1]
     assert of_modes(measuring, 5) == "", "they are coming back"
+
+
+def test_looking_often_at_a_round_is_no_history():
+    """Slow motion, single rounds and pauses measure the same few rounds again and again."""
+    points = read(Preset())
+    measuring = Measuring(points, Grid.of(points))
+    nowhere = np.full((9, 2), 9.0)
+    for step in range(2 * LONG):
+        measuring(nowhere, step)
+    assert measuring.lost() == ""
+    assert len(measuring.covered) == 1
+
+
+@pytest.mark.parametrize("text", ["3e38,3e38\n-3e38,-3e38\n" * 10, "1e30,0\n0,1e30\n" * 10])
+def test_points_too_far_apart_are_refused(text):
+    with pytest.raises(DataError):
+        read(Csv(kind="csv", text=text))
 
 
 def test_modes_that_were_not_found_yet_are_not_lost():

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from elegan.cli.parser import Verb
@@ -44,17 +45,17 @@ def main(tokens: Sequence[str]) -> int:
     if host not in serve.LOOPBACK:
         say(f"elegan: warning: listening on {host}, so that the token in the link is all that guards this machine.")
     opens = typed.get("browser", True) and has_screen()
-    serve.serve(host, port, Path(typed.get("runs", "runs")), hosts=names, ready=lambda link: greet(link, opens))
+    serve.serve(host, port, Path(typed.get("runs", "runs")), hosts=names, ready=partial(greet, opens))
     return 0
 
 
-def greet(link: str, opens: bool) -> None:
-    """Print the link, and open it in a browser."""
+def greet(opens: bool, link: str, once: str) -> None:
+    """Print the link, and open one that is good once in a browser, whose command line everybody may read."""
     print(f"The lab is open: {link}", flush=True)
     if opens:
         import webbrowser
 
-        webbrowser.open(link)
+        webbrowser.open(once)
 
 
 def has_screen() -> bool:

@@ -236,8 +236,8 @@ class Loop:
         """Take a change from a listener; with several ranks it waits until all have heard of it."""
         self._wish.update(change or {})
         if self.world.size == 1:
-            self._grant(self._wish)
-            self._wish = {}
+            wish, self._wish = self._wish, {}  # also of one that is refused, or it would be with the next again
+            self._grant(wish)
 
     # -- a move ---------------------------------------------------------------------------------------------------
 
@@ -436,7 +436,7 @@ class Loop:
 
     def _steered(self, turn: Turn) -> Turn:
         changes = self.state.changes
-        rate = changes.get(f"{turn_name(turn)}.lr", turn.optim.lr) * changes.get("rates", 1.0)
+        rate = float(changes.get(f"{turn_name(turn)}.lr", turn.optim.lr)) * changes.get("rates", 1.0)
         return turn if rate == turn.optim.lr else replace(turn, optim=replace(turn.optim, lr=rate))
 
 

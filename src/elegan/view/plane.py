@@ -34,6 +34,7 @@ class Window:
     def around(cls, points: np.ndarray, room: float = 0.15) -> "Window":
         """The square around points (N, 2), those that are finite, with a share of its extent free on every side."""
         points = points[np.isfinite(points).all(1)] if np.isfinite(points).all(1).any() else np.zeros((1, 2))
+        points = points.astype(np.float64)  # an extent may be larger than float32 holds
         extent = max(float(np.ptp(points, axis=0).max()), 1e-3)
         side = extent * (1 + 2 * room)
         left, low = (points.min(0) + points.max(0)) / 2 - side / 2

@@ -135,9 +135,12 @@ class Bench:
         """Make a round, or what is left of one that was begun."""
         if self.ended:
             return
+        start = time.perf_counter()
         for turn in self.left():
             self.move(turn)
         self.end()
+        if "slow" in self.raised:
+            self._hear(slow(self.state.step, time.perf_counter() - start))
 
     def step(self, who: str) -> bool:
         """All moves of the round that a player has left, or, where it has none, as many again; `both`: all that are
@@ -213,7 +216,8 @@ class Bench:
         trial = Loop(copy.deepcopy(self.game), self.loop.batches, seed=self.loop.seed)
         start = time.perf_counter()
         try:
-            trial.steer(change)
+            trial.state.step, trial.state.images = self.state.step, self.state.images
+            trial.steer({**self.state.changes, **change})
             moves = sum(turn.repeat for turn in phase_at(trial.game, self.state.step)[0].turns())
             if moves > MOST_MOVES:
                 raise OptionError(f"a round of {moves:,} moves is too long to watch; {MOST_MOVES:,} are the most.")

@@ -192,6 +192,8 @@ class Child:
             self.next_round = max(self.next_round + 1 / self.rate, now)
         lab.round()
         self.playing = self.goes_on(lab)
+        if not self.playing:
+            self.measures.next = 0.0
         if not self.playing or self.frames.due(time.perf_counter()):
             self.show(lab)
         return None

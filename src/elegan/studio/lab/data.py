@@ -21,6 +21,7 @@ from elegan.errors import DataError, nearest
 from elegan.studio.lab.formula import evaluate
 from elegan.studio.setup import MOST_SAMPLES, Csv, Data, Drawn, Equation, Preset
 
+FARTHEST = 1e15  # of a coordinate: squares of what lies farther are no numbers of a network's
 LEAST, MOST = 10, 100_000  # rows of points that are given
 FINITE = 0.99  # of a formula's rows, at least
 SEED = 3_000  # of points that are drawn or computed: the same data gives the same points, whatever the lab's seed
@@ -89,8 +90,7 @@ def _equation(data: Equation) -> Points:
     blur = data.spread * draw.randn(data.samples, 2)
     formulas = {"x": data.x, "y": data.y}
     points = np.stack([evaluate(name, text, values) for name, text in formulas.items()], 1)
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(points.astype(np.float32)).all(1)
+    finite = (np.abs(points) <= FARTHEST).all(1)
     if finite.mean() < FINITE or finite.sum() < LEAST:
         name = next((n for n, column in zip("xy", points.T, strict=True) if np.isfinite(column).mean() < 1), "x")
         share = f"{finite.mean():.0%} of the rows"
@@ -107,8 +107,7 @@ def _csv(text: str) -> Points:
     if len(rows) > MOST:
         raise DataError(f"the text holds more than {MOST:,} rows: leave some out.")
     points = np.array(rows, np.float64).reshape(-1, 2)
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(points.astype(np.float32)).all(1)
+    finite = (np.abs(points) <= FARTHEST).all(1)
     if finite.sum() < LEAST:
         raise DataError(f"the text holds {finite.sum()} rows of two finite numbers: give {LEAST} or more.")
     points = points[finite]

@@ -56,13 +56,7 @@ def _save(lab: Lab, bench: Bench, root: Path) -> Path:
         run.write_options(plan)
         log = EventLog(run.events_file)
         log.write("started", step=0, game=plan["game"], compute=plan["compute"])
-        lines: list[tuple[int, str, dict[str, Any]]] = [
-            (at, "change", {"change": change}) for at, change in bench.changed
-        ]
-        for at, images, phase, terms in bench.kept:
-            finite = {name: value for name, value in terms.items() if math.isfinite(value)}
-            lines.append((at, "step", {"images": images, "phase": phase, "terms": finite}))
-        for at, kind, facts in sorted(lines, key=lambda line: line[0]):
+        for at, kind, facts in history(bench):
             log.write(kind, step=at, **facts)
         save_state(run, bench.game, bench.state, {"plan": plan}, [bench.alarms])
         log.write("checkpoint", step=step)
@@ -131,7 +125,6 @@ def points_of(plan: Plan, source: Source) -> tuple[Data, Points]:
     """A setup's data that gives the points of a run, and these: as it was said when the run was saved, if that still
     gives the same; a distribution of the house by its name; or all rows as text."""
     rows = source.arrays["real"]
-    text = "\n".join(f"{x!r},{y!r}" for x, y in rows.astype(float).tolist())
     for said in (plan.get("lab"), {"kind": "preset", "name": source.name}):
         try:
             data = _DATA.validate_python(said)
@@ -141,6 +134,7 @@ def points_of(plan: Plan, source: Source) -> tuple[Data, Points]:
         if np.array_equal(found.source.arrays["real"], rows):
             return data, replace(found, source=source, bundled=found.bundled and isinstance(data, Preset))
     try:
+        text = "\n".join(map(",".join, rows.astype(str)))  # the shortest text of each float32
         return Csv(kind="csv", text=text), Points(source)
     except ValidationError:
         raise OptionError(f"{source.name} holds {len(rows):,} points, too many to open in the lab.") from None

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from elegan.errors import OptionError
+from elegan.errors import DataError, OptionError
 from elegan.metrics.duality_gap import duality_gap
 from elegan.studio import wire
 from elegan.studio.lab.bench import Bench, planned
-from elegan.studio.lab.data import Points, read
+from elegan.studio.lab.data import FARTHEST, Points, read
 from elegan.studio.lab.measures import POINTS, Grid, Measuring
 from elegan.studio.lab.stages import STAGES, Scene, scenes
 from elegan.studio.lab.start import trained
@@ -27,6 +27,8 @@ class Lab:
     def __init__(self, setup: Setup, points: Points, benches: Sequence[Bench], shown: Shown):
         self.setup, self.points, self.benches, self.shown = setup, points, benches, shown
         self.window = Window.around(points.source.arrays["real"])
+        if not self.window.side < FARTHEST * 4:
+            raise DataError("the points lie too far apart to be shown: divide them by a large number.")
         self.views = [View(bench, self.window) for bench in benches]
         grid = Grid.of(points)
         self.measuring = [Measuring(points, grid) for _ in benches]
@@ -160,7 +162,11 @@ class Lab:
         """Measure what is shown of every bench."""
         for k, (bench, view) in enumerate(zip(self.benches, self.views, strict=True)):
             drawn = view.points(bench.average if self.shown.average else bench.game, POINTS, "measures")
-            self.measured[k] = {"step": bench.state.step, **self.measuring[k](drawn), "gap": bench.gap}
+            self.measured[k] = {
+                "step": bench.state.step,
+                **self.measuring[k](drawn, bench.state.step),
+                "gap": bench.gap,
+            }
 
     def gap(self, k: int) -> float:
         """Measure the duality gap of a bench. Raises `OptionError` for a game that has none."""

@@ -22,6 +22,7 @@ SMOOTHING = 1e-6  # of a uniform distribution mixed into the truth for KL, as in
 DRAWS, SEED = 1_000_000, 4_000  # of a distribution without a simple integral
 REACH = 5  # deviations of a mode that the grid shows around it
 LASTING, LONG = 6, 20  # measures in a row until lost modes are spoken of, and until modes never found are
+APART = 50  # steps between two measures that count
 LOST = 0.75  # of the modes that were covered at best: with more of them, none counts as lost
 
 
@@ -83,9 +84,11 @@ class Measuring:
         self.points, self.grid = points, grid
         self.covered: list[int] = []  # modes, measure by measure
         self.best = 0  # of them all
+        self.next = 0  # the step from which on the next one counts
 
-    def __call__(self, drawn: np.ndarray) -> dict[str, Any]:
-        """`Measures` of the page's contract, but for step and gap. drawn: (N, 2), in the units of the data."""
+    def __call__(self, drawn: np.ndarray, step: int) -> dict[str, Any]:
+        """`Measures` of the page's contract, but for step and gap. drawn: (N, 2), in the units of the data, after so
+        many steps; to the memory of modes it counts if the last that did was long ago."""
         found: dict[str, Any] = {"kl": None, "js": None, "modes": None, "total": None, "quality": None}
         drawn = drawn[np.isfinite(drawn).all(1)]
         if len(drawn):
@@ -93,8 +96,10 @@ class Measuring:
         if len(drawn) and self.points.counted and self.points.modes is not None:
             near = coverage(drawn, self.points.modes.tolist(), self.points.sigma)
             found |= {"modes": near.modes, "total": near.total, "quality": near.share}
-            self.covered = [*self.covered[-LONG:], near.modes]
-            self.best = max(self.best, near.modes)
+            if step >= self.next:
+                self.next = step + APART
+                self.covered = [*self.covered[1 - LONG :], near.modes]
+                self.best = max(self.best, near.modes)
         return found
 
     def lost(self) -> str:

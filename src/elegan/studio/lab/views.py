@@ -51,12 +51,13 @@ class View:
         self.places = self.codec.encode(torch.from_numpy(window.places()))
         self.real = self._batch(min(MOST, len(bench.loop.batches.source)))["real"]
         self.batch: dict[str, Tensor] = {}
+        self.meaning: Meaning | None = None
         self.learn()
 
     def learn(self) -> None:
         """Ask the game anew what its judge's scores mean, and whether its noise alone says what it draws."""
-        try:
-            self.meaning: Meaning | None = meaning(self.bench.game, self._batch(64))
+        try:  # a judge that stands still means by its scores what it meant
+            self.meaning = meaning(self.bench.game, self._batch(64)) or self.meaning
             self._known(self.bench.game, self.places[:8], self.real[:8])
         except ODD:
             self.meaning = None

@@ -51,14 +51,14 @@ def app(root: Path, *, command: Sequence[str] = COMMAND, page: Path = PAGE) -> S
         Route("/labs", open_lab, methods=["POST"]),
         Route("/labs/{id}", close_lab, methods=["DELETE"]),
         Route("/labs/{id}/frames", frames),
-        Route("/labs/{id}/frames/{seq:int}", frame),
+        Route("/labs/{id}/frames/{seq}", frame),
         WebSocketRoute("/labs/{id}/stream", stream),
         Route("/labs/{id}/spelled", spelled),
         *(Route(f"/labs/{{id}}/export.{kind}", export) for kind in TYPES),
         Route("/runs", list_runs),
         Route("/runs/{id}", run_history),
         Route("/runs/{id}/open", open_run, methods=["POST"]),
-        Route("/runs/{id}/pictures/{step:int}", picture),
+        Route("/runs/{id}/pictures/{step}", picture),
         Route("/points", points, methods=["POST"]),
     ]
     home = StaticFiles(directory=page, html=True) if (page / "index.html").exists() else unbuilt
@@ -111,7 +111,7 @@ async def frames(request: Request) -> Response:
 
 
 async def frame(request: Request) -> Response:
-    found = lab_of(request).recording.frame(request.path_params["seq"])
+    found = lab_of(request).recording.frame(in_path(request, "seq"))
     if found is None:
         raise HTTPException(404, "this frame is not kept in the recording.")
     return Response(found, media_type="application/octet-stream")
@@ -150,10 +150,21 @@ async def export(request: Request) -> Response:
     return Response(content, media_type=TYPES[kind], headers={"Content-Disposition": name})
 
 
+def in_path(request: Request, name: str) -> int:
+    """A whole number of the path. Raises `HTTPException` 404 for what is none."""
+    if not is_number(text := request.path_params[name]):
+        raise HTTPException(404)
+    return int(text)
+
+
+def is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) < 20
+
+
 def number(request: Request, name: str, without: int) -> int:
     """A whole number of the query. Raises `OptionError` for what is none."""
     text = request.query_params.get(name, str(without))
-    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+    if not is_number(text):
         raise OptionError(f"{name} is to be a whole number.")
     return int(text)
 
@@ -174,7 +185,7 @@ async def open_run(request: Request) -> Response:
 
 async def picture(request: Request) -> Response:
     asked = request.path_params
-    found = await run_in_threadpool(request.app.state.runs.picture, asked["id"], asked["step"])
+    found = await run_in_threadpool(request.app.state.runs.picture, asked["id"], in_path(request, "step"))
     return Response(found, media_type="image/png")
 
 
@@ -186,7 +197,6 @@ async def stream(socket: WebSocket) -> None:
         seen = lab.look()
     except HTTPException as error:
         return await socket.send_denial_response(JSONResponse({"error": error.detail}, error.status_code))
-    sending = None
     try:
         await socket.accept()
         sending = asyncio.create_task(send(socket, seen))

@@ -47,6 +47,7 @@ class Guard:
     def __init__(self, app: ASGIApp, *, port: int, hosts: Iterable[str] = ()):
         self.app = app
         self.token = secrets.token_urlsafe(32)
+        self.ticket = secrets.token_urlsafe(32)  # lets one browser in, once: all see with what a browser is started
         self.cookie = f"elegan-{port}"
         self.hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")}
         for name in map(str.lower, hosts):
@@ -88,7 +89,10 @@ class Guard:
 
     def _enter(self, given: list[str]) -> Response:
         """Take the token out of the address and put it into a cookie that no script and no other site can use."""
-        if len(given) != 1 or not self._same(given[0]):
+        once = len(given) == 1 and hmac.compare_digest(given[0].encode(), self.ticket.encode())
+        if once:
+            self.ticket = secrets.token_urlsafe(32)
+        if len(given) != 1 or not (once or self._same(given[0])):
             return PlainTextResponse(LINK + "\n", 401)
         answer = RedirectResponse("/", 303)
         answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict", path="/")

@@ -32,6 +32,7 @@ class Child:
         self.process = process
         self._said: deque[str] = deque(maxlen=LAST_WORDS)
         self._hearing = asyncio.create_task(self._hear_stderr())
+        self._swept = False
 
     @classmethod
     async def start(cls, root: Path, command: Sequence[str] = COMMAND) -> "Child":
@@ -91,19 +92,23 @@ class Child:
         return f"the lab's process ended with status {code}{said}."
 
     async def end(self) -> None:
-        """End it and whatever it started: in peace if it can, else at once."""
+        """End it and whatever it started: in peace if it can, else at once. May be called again."""
         if self.process.stdin is not None:
             self.process.stdin.close()
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number in (None, signal.SIGTERM, signal.SIGKILL):  # first see whether the end of its input is enough
             if self.process.returncode is None:
                 self._signal(number)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(asyncio.shield(self.process.wait()), PATIENCE)
-        self._signal(signal.SIGKILL)  # its own children, if it had any
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hearing, PATIENCE)
+        if not self._swept:
+            self._swept = True
+            self._signal(signal.SIGKILL)  # its own children, if it had any; later that group may be somebody else's
+        await asyncio.wait({self._hearing}, timeout=PATIENCE)
+        self._hearing.cancel()
 
-    def _signal(self, number: signal.Signals) -> None:
+    def _signal(self, number: signal.Signals | None) -> None:
+        if number is None:
+            return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, number)
 

@@ -192,7 +192,13 @@ class Labs:
             raise HTTPException(404, "there is no such lab (any more).") from None
 
     async def open(self, line: str) -> Lab:
-        """A new lab from a command, `open` or `load`. Raises `HTTPException` 429, or what the child says against it."""
+        """A new lab from a command, `open` or `load`; if there are too many, in place of the oldest nobody looks at.
+
+        Raises `HTTPException` 429, or what the child says against it.
+        """
+        idle = next((lab for lab in self if not lab.streams), None)
+        if len(self._open) + self._coming >= MOST_LABS and idle is not None:
+            await self.close(idle.id)
         if len(self._open) + self._coming >= MOST_LABS:
             raise HTTPException(429, f"{MOST_LABS} labs are open already; close one first.")
         self._coming += 1

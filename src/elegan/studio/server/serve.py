@@ -52,13 +52,14 @@ def serve(
     root: Path,
     *,
     hosts: Sequence[str] = (),
-    ready: Callable[[str], None],
+    ready: Callable[[str, str], None],
     command: Sequence[str] = COMMAND,
     page: Path = PAGE,
 ) -> None:
     """Serve until SIGINT or SIGTERM. port: 0 is any that is free. hosts: further names that browsers may use.
 
-    ready: told the link, with its token, once it opens. Raises `ResourceError` if the port cannot be had.
+    ready: told the link, with its token, once it opens; and one that is good once, for a browser's command line.
+    Raises `ResourceError` if the port cannot be had.
     """
     quiet = os.environ.get("ELEGAN_DEBUG", "") in ("", "0")
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL + 1 if quiet else logging.ERROR)
@@ -73,7 +74,8 @@ def serve(
             proxy_headers=False, server_header=False, date_header=False, ws_max_size=MOST_BODY,
             ws_per_message_deflate=False, limit_concurrency=MOST_CONNECTIONS, timeout_graceful_shutdown=AT_THE_END,
         )  # fmt: skip
-        Server(config, lambda: ready(f"http://{name}:{port}/?token={guard.token}")).run([listening])
+        address = f"http://{name}:{port}/?token="
+        Server(config, lambda: ready(address + guard.token, address + guard.ticket)).run([listening])
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -35,6 +35,7 @@ export const api = {
   catalogue: () => get<Catalogue>('catalogue'),
   labs: () => get<LabInfo[]>('labs'),
   open: (setup: Setup) => post<LabInfo>('labs', setup),
+  close: (lab: string) => ask(`labs/${lab}`, { method: 'DELETE' }),
   recorded: (lab: string) => get<Recorded[]>(`labs/${lab}/frames`),
   spelled: (lab: string) => get<Spelled>(`labs/${lab}/spelled`),
   preview: (data: Data, signal?: AbortSignal) => post<Preview>('points', data, signal),

@@ -18,6 +18,7 @@ export const KEYS: [key: string, does: string][] = [
 export function onkey(event: KeyboardEvent, help: () => void): void {
   const on = event.target instanceof Element ? event.target : null
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return
+  if (document.querySelector('dialog:modal')) return // wherever the focus has gone
   if (on?.closest('input:not([type=checkbox]), textarea, select, dialog, [role=dialog], [role=application]')) return
   if (event.key === ' ' && on?.closest('button, summary, a, label, input')) return
   const does: Record<string, () => unknown> = {

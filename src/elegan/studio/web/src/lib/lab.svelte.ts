@@ -4,7 +4,7 @@ import { api, Fault } from './api'
 import type { Catalogue, Command, Frame, LabInfo, Opened, Options, Recorded, Setup } from './contract'
 import { lament, say, settle } from './notices.svelte'
 import { grown, nothing, recalled } from './series'
-import { fromHash, toHash } from './share'
+import { fromHash, MARK, toHash } from './share'
 import { t } from './strings'
 import type { Layers } from './views/plane'
 import { decode, type Decoded } from './wire'
@@ -49,6 +49,9 @@ class Lab {
   #kept = new Map<number, Decoded<Frame>>()
   #undo: (() => void) | null = null // what was changed last, in case it is refused
   #again = false // play once what was asked for is open
+  #joining = false // a lab that was left, or lost, is joined again: what was typed stays
+  #home: { id: string; draft: Setup; base: Setup } | null = null // the lab that was left for the tour
+  #started: (() => void) | null = null // told once a lab is open
 
   /** Find a lab to show, or open one: the link's, the one this tab had, any other, or the default. */
   async begin(): Promise<void> {
@@ -59,10 +62,10 @@ class Lab {
       const [had, hash] = (sessionStorage.getItem(HERE) ?? ' ').split(' ')
       const known = labs.find(({ id }) => id === had) ?? (shared ? undefined : labs[0])
       if (shared) this.#wear(shared.layers)
-      else if (location.hash.startsWith('#lab=')) say(t('share.damaged'), true)
+      else if (location.hash.startsWith(MARK)) say(t('share.damaged'), true)
       if (known && (!shared || hash === location.hash)) this.#join(known)
       else if (shared && known) this.#join(known, shared.setup)
-      else this.#join(await api.open(shared?.setup ?? catalogue.setup))
+      else this.#join(await this.#opened(shared?.setup ?? null, catalogue.setup))
       if (shared?.average === false) this.send({ do: 'view', average: false })
     } catch (error) {
       if (error instanceof Fault && error.status === 401) this.link = 'locked'
@@ -70,9 +73,22 @@ class Lab {
     }
   }
 
+  /** A lab of a link's setup; of the default, and why, if that is refused. */
+  async #opened(setup: Setup | null, otherwise: Setup): Promise<LabInfo> {
+    try {
+      return await api.open(setup ?? otherwise)
+    } catch (error) {
+      if (!setup || !(error instanceof Fault) || error.status !== 422) throw error
+      history.replaceState(null, '', location.pathname)
+      say(error.message, true)
+      return api.open(otherwise)
+    }
+  }
+
   /** Show the lab of a link that was put into the address. */
   async follow(): Promise<void> {
     const shared = await fromHash(location.hash)
+    if (!shared && location.hash.startsWith(MARK)) say(t('share.damaged'), true)
     if (!shared) return
     this.#remember()
     this.#wear(shared.layers)
@@ -95,9 +111,43 @@ class Lab {
     this.#join(lab)
   }
 
-  send(command: Command): void {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(command))
-    else if (command.do !== 'seen') say(t('error.offline'), true)
+  /** Send a command; whether it could be sent. */
+  send(command: Command): boolean {
+    if (this.#socket?.readyState === WebSocket.OPEN) {
+      this.#socket.send(JSON.stringify(command))
+      return true
+    }
+    if (command.do !== 'seen') say(t('error.offline'), true)
+    return false
+  }
+
+  /** Leave this lab, paused, for one that the tour plays with; settled once that is open. */
+  async aside(): Promise<void> {
+    if (!this.catalogue || !this.draft || !this.base || this.#home) return
+    if (this.playing) this.send({ do: 'pause' })
+    const home = { id: this.id, draft: $state.snapshot(this.draft) as Setup, base: $state.snapshot(this.base) as Setup }
+    try {
+      const other = await api.open(this.catalogue.setup)
+      const open = new Promise<void>((go) => (this.#started = go))
+      this.#join(other)
+      this.#home = home
+      await open
+    } catch (error) {
+      lament(error)
+    }
+  }
+
+  /** Back from the tour's lab, which is closed, to the one that was left. */
+  async home(layers: Layers | null): Promise<void> {
+    const [home, tour] = [this.#home, this.id]
+    if (!home) return
+    this.#home = null
+    this.layers = layers ?? this.layers
+    this.draft = home.draft
+    this.base = home.base
+    this.#joining = true
+    this.#join({ id: home.id })
+    await api.close(tour).catch(lament)
   }
 
   // -- what is asked for ------------------------------------------------------------------------------------------
@@ -119,10 +169,10 @@ class Lab {
   open(setup: Setup | null, then: { play: boolean } = { play: false }): void {
     this.back()
     settle()
+    if (!this.send({ do: 'open', setup })) return
     this.busy = true
     this.failed = ''
     this.#again = then.play
-    this.send({ do: 'open', setup })
   }
 
   /** Begin anew with what the panels say. */
@@ -236,7 +286,7 @@ class Lab {
 
   // -- the connection ---------------------------------------------------------------------------------------------
 
-  #join({ id }: LabInfo, setup?: Setup): void {
+  #join({ id }: { id: string }, setup?: Setup): void {
     this.id = id
     this.#forget()
     this.#remember()
@@ -277,7 +327,8 @@ class Lab {
   async #mend(): Promise<void> {
     try {
       const labs = await api.labs()
-      if (labs.some(({ id }) => id === this.id)) return this.#connect()
+      this.#joining = labs.some(({ id }) => id === this.id)
+      if (this.#joining) return this.#connect()
       say(t('status.anew'), true)
       this.#join(await api.open(($state.snapshot(this.draft) as Setup | null) ?? this.catalogue!.setup))
     } catch (error) {
@@ -322,8 +373,12 @@ class Lab {
     this.opened = opened
     this.#undo = null
     this.busy = false
+    const kept = this.#joining && this.draft
+    this.#joining = false
     this.base = structuredClone(opened.head.setup)
-    this.draft = structuredClone(opened.head.setup)
+    this.draft = kept || structuredClone(opened.head.setup)
+    this.#started?.()
+    this.#started = null
     this.bench = Math.min(this.bench, opened.head.benches.length - 1)
     this.#ask()
     if (this.#again) this.send({ do: 'play', rate: this.rate })

@@ -132,7 +132,7 @@ export const TABLE: Record<string, [en: string, zh: string]> = {
   'status.open': ['Connected', '已连接'],
   'status.lost': ['Connection lost', '连接中断'],
   'status.locked': ['Locked', '未授权'],
-  'status.reconnecting': ['The connection is lost; trying again. What is trained goes on in the studio.', '连接中断，正在重连。训练仍在工作室中继续。'],
+  'status.reconnecting': ['The connection is lost; trying again. If the studio still runs, it goes on training.', '连接中断，正在重连。如果工作室仍在运行，训练会继续。'],
   'status.anew': ['The lab was gone; it was opened anew.', '原来的实验室已不在，已重新打开。'],
   'status.failed': ['The process that trains is gone: {why} The recording stays.', '训练进程已退出：{why} 录制内容仍保留。'],
   'status.restart': ['Restart', '重新开始'],
