@@ -16,7 +16,8 @@ export const KEYS: [key: string, does: string][] = [
 ]
 
 export function onkey(event: KeyboardEvent, help: () => void): void {
-  const on = event.target instanceof Element ? event.target : null
+  const target = event.target instanceof Element ? event.target : null
+  const on = target?.closest('dialog:not([open])') ? null : target // a closed dialog may hold the focus a moment longer
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return
   if (document.querySelector('dialog:modal')) return // wherever the focus has gone
   if (on?.closest('input:not([type=checkbox]), textarea, select, dialog, [role=dialog], [role=application]')) return
