@@ -1,5 +1,6 @@
 """A lab trains what `elegan train` trains, to the bit, however it is watched, stepped, slowed down or kept."""
 
+import contextlib
 import copy
 import math
 from dataclasses import replace
@@ -359,6 +360,25 @@ def test_a_slow_round_is_said_until_it_is_quick_again(monkeypatch):
     monkeypatch.undo()
     made.benches[0].change({"k": 1})
     assert not alarms(made)
+
+
+def test_a_slow_round_is_forgotten_by_a_quick_one(monkeypatch):
+    monkeypatch.setattr(bench_room, "SLOW", 0.0)
+    made = lab(GAN)
+    made.round()
+    assert "slow" in alarms(made)
+    monkeypatch.undo()
+    made.round()
+    assert not alarms(made)
+
+
+def test_changes_that_are_fine_one_by_one_do_not_end_a_lab_together():
+    """Whole numbers as rates multiply to what no optimiser takes as a number of its own."""
+    made = lab(WGAN)
+    for change in ({"D.lr": 10**10}, {"rates": 10**10}):
+        with contextlib.suppress(OptionError):  # it may be refused
+            made.benches[0].change(change)
+        made.round()
 
 
 def test_lost_modes_are_an_alarm_with_a_remedy_until_the_houses_own_is_raised(monkeypatch):

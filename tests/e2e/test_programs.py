@@ -354,7 +354,7 @@ def test_a_trained_start_of_the_lab_is_what_training_gives(tmp_path, monkeypatch
     path = module.make("two", tmp_path, steps=3)
     with safe_open(path, "numpy") as file:
         about = json.loads(file.metadata()["about"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in sorted(file.keys())}
     source = elegan.open_data("two")
     assert (about["data"], about["seed"], about["steps"]) == (source.fingerprint, 0, 3)
     assert about["options"]["widths"] == list(elegan.zoo.settings("gan", "lab", {}).options["widths"])

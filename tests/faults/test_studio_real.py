@@ -35,11 +35,13 @@ def test_a_visit(house):
         with house.stream(lab) as stream:
             assert heard(stream, "opened")["setup"]["batch"] > 0
             stream.send('{"do": "play", "until": 40}')
-            for head, live in messages(stream):  # noqa: B007  which is used behind the loop
+            seq, live = 0, b""
+            for head, message in messages(stream):
                 stream.send(json.dumps({"do": "seen", "seq": head.get("seq", 0)}))
                 if head["kind"] == "frame" and head["step"] == 40:
+                    seq, live = head["seq"], message
                     break
-            assert client.get(f"/api/labs/{lab}/frames/{head['seq']}").content == live
+            assert client.get(f"/api/labs/{lab}/frames/{seq}").content == live
             picture = Image.open(io.BytesIO(client.get(f"/api/labs/{lab}/export.png").content))
             assert picture.text["elegan:step"] == "40"
             assert "--steps 40" in client.get(f"/api/labs/{lab}/spelled").json()["commands"][0]

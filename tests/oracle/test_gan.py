@@ -143,12 +143,12 @@ def test_rates_of_descent_fall_like_those_of_adam():
 
 
 @pytest.mark.parametrize(("k", "generator_k", "images"), [(1, 1, 8), (3, 2, 24), (2, 3, 24), (0, 1, 8), (4, 0, 32)])
-def test_players_move_as_often_as_they_are_told(k, generator_k, images):
+def test_players_move_as_often_as_they_are_told(k, generator_k, images, monkeypatch):
     game = built(**SMALL, k=k, generator_k=generator_k)
     loop = looped(game)
     before = snapshot(game, loop.state)
-    made = []
-    loop.advance = lambda turn, advance=loop.advance: made.append(turn.players) or advance(turn)  # type: ignore
+    made, advance = [], loop.advance
+    monkeypatch.setattr(loop, "advance", lambda turn: made.append(turn.players) or advance(turn))
     event = loop.step()
     assert made == ["D"] * k + ["G"] * generator_k
     assert event.images == images

@@ -30,7 +30,7 @@ def trained(plan: Plan, points: Points) -> Checkpoint:
     try:
         with safe_open(path, "numpy") as file:
             about: dict[str, Any] = json.loads((file.metadata() or {})["about"])
-            tensors: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors: dict[str, np.ndarray] = {name: file.get_tensor(name) for name in sorted(file.keys())}
         steps, options, fingerprint = int(about["steps"]), dict(about["options"]), about["data"]
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"the trained start {path.name} is damaged ({type(error).__name__}): {error}") from error

@@ -34,7 +34,7 @@ class Recording:
 
     def __init__(self, frames: int = MOST_FRAMES, size: int = MOST_BYTES):
         self.most_frames, self.most_bytes = frames, size
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115  until `close`
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it lives until `close`)
         self.clear()
 
     def clear(self) -> None:
